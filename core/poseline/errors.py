@@ -1,0 +1,124 @@
+"""Everything that can go wrong on purpose.
+
+    PoselineError
+    ├── InputError            the caller's data cannot be used
+    │   ├── MalformedMessage      not the JSON, the type or the order that the protocol asks for
+    │   ├── BadNumber             NaN, infinity, a confidence outside 0..1
+    │   ├── BadTimestamps         timestamps that do not rise
+    │   ├── UnknownLayout         no such joint layout
+    │   ├── LayoutMismatch        no conversion from this layout to the model's
+    │   ├── ShapeMismatch         wrong number of joints or coordinates
+    │   ├── UnitUnknown           a coordinate space that the model cannot take
+    │   ├── TooShort              nothing to localize
+    │   ├── TooLarge              over a stated limit
+    │   └── CorpusError           a corpus on disk that contradicts itself
+    ├── UnknownModel
+    ├── ModeUnavailable       the bundle has no network for the asked mode
+    ├── BundleError           a model folder that is damaged or incomplete
+    ├── Overloaded            refused at the door; come back after `retry_after` seconds
+    ├── Draining              the server is going away
+    └── EngineFailure         the network could not be run; nobody's data is at fault
+
+Each class has a stable `code` that goes on the wire; a message says what came, what was expected, and where.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class PoselineError(Exception):
+    """Base of every error that Poseline raises on purpose."""
+
+    code: ClassVar[str] = "internal"
+
+    def __init__(self, detail: str, *, param: str | None = None) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.param = param
+
+
+class InputError(PoselineError):
+    code = "invalid_input"
+
+
+class MalformedMessage(InputError):
+    """The bytes are not the message they should be. `code` may be narrowed per instance."""
+
+    code = "invalid_json"
+
+    def __init__(self, detail: str, *, param: str | None = None, code: str | None = None) -> None:
+        super().__init__(detail, param=param)
+        if code is not None:
+            self.code = code  # pyright: ignore[reportAttributeAccessIssue]
+
+
+class BadNumber(InputError):
+    code = "invalid_number"
+
+
+class BadTimestamps(InputError):
+    code = "bad_timestamps"
+
+
+class UnknownLayout(InputError):
+    code = "unknown_layout"
+
+
+class LayoutMismatch(InputError):
+    code = "layout_mismatch"
+
+
+class ShapeMismatch(InputError):
+    code = "shape_mismatch"
+
+
+class UnitUnknown(InputError):
+    code = "unit_unknown"
+
+
+class TooShort(InputError):
+    code = "too_short"
+
+
+class TooLarge(InputError):
+    """Over a limit; the code names which one (`too_large`, `too_many_frames`, `too_many_tracks`)."""
+
+    code = "too_large"
+
+    def __init__(self, detail: str, *, param: str | None = None, code: str | None = None) -> None:
+        super().__init__(detail, param=param)
+        if code is not None:
+            self.code = code  # pyright: ignore[reportAttributeAccessIssue]
+
+
+class CorpusError(InputError):
+    code = "bad_corpus"
+
+
+class UnknownModel(PoselineError):
+    code = "unknown_model"
+
+
+class ModeUnavailable(PoselineError):
+    code = "mode_unavailable"
+
+
+class BundleError(PoselineError):
+    code = "bad_bundle"
+
+
+class Overloaded(PoselineError):
+    code = "overloaded"
+
+    def __init__(self, detail: str, *, retry_after: float = 1.0) -> None:
+        super().__init__(detail)
+        self.retry_after = retry_after
+
+
+class Draining(Overloaded):
+    code = "draining"
+
+
+class EngineFailure(PoselineError):
+    code = "internal"

@@ -1,0 +1,140 @@
+"""The project's own corpus on disk: poses with segments, many sequences in one file.
+
+    skeletons.json                    in the corpus folder or its parent: joint names, facing, body16 indices
+    meta.json                         classes (background first), joints, licence …
+    <kind>_<split>.npz                joints (frames, V, 3), seq_ptr (n + 1), seq_id, subject, view, frame_label, valid
+    <kind>_<split>_segments.csv       the same labels as intervals, for people
+
+`frame_label` is the truth for training and scoring: 0 is background, -1 is to be ignored. The format is described for
+users in docs/corpus.md. Raises CorpusError for whatever contradicts itself.
+"""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from poseline.errors import CorpusError
+from poseline.pose import NATIVE, Coordinates, PoseSequence
+from poseline.skeleton import BODY16, Floats, SkeletonLayout, layout
+
+FPS = 30.0
+_LAYOUTS = {"kinect20": "kinect_v1_20", "common16": "body16"}
+"""Skeletons of `skeletons.json` that are registered layouts under another name."""
+
+
+@dataclass(frozen=True)
+class LabelledSequence:
+    """One sequence with its truth.
+
+    labels: (T,) class names' index in `classes`; 0 background, -1 ignore. subject, view: who, seen from where.
+    """
+
+    poses: PoseSequence
+    labels: NDArray[np.int64]
+    classes: tuple[str, ...]
+    corpus: str
+    subject: str
+    view: str
+
+    @property
+    def name(self) -> str:
+        return self.poses.name
+
+
+def read_corpus(path: Path, sequence: str | None = None) -> list[LabelledSequence]:
+    """Every sequence of `<folder>/<kind>_<split>.npz`, or the one called `sequence`."""
+    meta = _read_json(path.parent / "meta.json")
+    arrays = _read_arrays(path)
+    joints, pointers = arrays["joints"], arrays["seq_ptr"]
+    classes = tuple(str(name) for name in meta["classes"])
+    skeleton_layout, coordinates, columns = _skeleton(path.parent, str(meta.get("set", path.parent.name)))
+    if columns is not None:
+        joints = joints[:, columns]
+    labels = arrays["frame_label"].astype(np.int64)
+    if len(pointers) != len(arrays["seq_id"]) + 1 or pointers[-1] != len(joints) or len(labels) != len(joints):
+        raise CorpusError(f"{path}: seq_ptr, seq_id, frame_label and joints do not fit one another")
+    if labels.max(initial=0) >= len(classes):
+        raise CorpusError(f"{path}: frame_label {labels.max()} but meta.json names {len(classes)} classes")
+    found: list[LabelledSequence] = []
+    for k, name in enumerate(arrays["seq_id"]):
+        if sequence is not None and str(name) != sequence:
+            continue
+        span = slice(int(pointers[k]), int(pointers[k + 1]))
+        part: Floats = joints[span].astype(np.float32)
+        poses = PoseSequence(
+            part,
+            np.ones(part.shape[:2], np.float32),
+            np.arange(len(part)) / FPS,
+            skeleton_layout,
+            coordinates,
+            str(name),
+            f"{path.name}, sequence {name}",
+        )
+        subject, view = (str(arrays[key][k]) if key in arrays else "" for key in ("subject", "view"))
+        found.append(LabelledSequence(poses, labels[span], classes, path.parent.name, subject, view))
+    if not found:
+        names = ", ".join(str(name) for name in arrays["seq_id"][:8])
+        raise CorpusError(f"{path} has no sequence {sequence!r}; it has {names} …", param="sequence")
+    return found
+
+
+def read_label_map(path: Path, corpus: str) -> dict[str, str]:
+    """`unified_labels.json`: corpus → class → the common label. Classes that are not listed keep their own name."""
+    return {str(k): str(v) for k, v in _read_json(path).get(corpus, {}).items()}
+
+
+def runs(labels: NDArray[np.int64]) -> list[tuple[int, int, int]]:
+    """(start, end, label) of every run of one action label, in frames, half-open."""
+    if len(labels) == 0:
+        return []
+    borders = np.r_[0, np.flatnonzero(np.diff(labels)) + 1, len(labels)]
+    return [(int(a), int(b), int(labels[a])) for a, b in zip(borders[:-1], borders[1:], strict=True) if labels[a] > 0]
+
+
+def _read_json(path: Path) -> Mapping[str, Any]:
+    try:
+        return json.loads(path.read_text())
+    except FileNotFoundError:
+        raise CorpusError(f"{path} is missing") from None
+    except json.JSONDecodeError as error:
+        raise CorpusError(f"{path} is not JSON: {error}") from None
+
+
+def _read_arrays(path: Path) -> dict[str, NDArray[Any]]:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+    except FileNotFoundError:
+        raise CorpusError(f"{path} is missing") from None
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        raise CorpusError(f"{path} is not a numpy archive: {error}") from None
+    if lacking := {"joints", "seq_ptr", "seq_id", "frame_label"} - set(arrays):
+        raise CorpusError(f"{path} lacks {', '.join(sorted(lacking))}")
+    return arrays
+
+
+def _skeleton(folder: Path, corpus: str) -> tuple[SkeletonLayout, Coordinates, list[int] | None]:
+    """Layout and facing of a corpus, and the columns to pick where its own skeleton is not a registered layout."""
+    for candidate in (folder / "skeletons.json", folder.parent / "skeletons.json"):
+        if candidate.exists():
+            table = _read_json(candidate)
+            break
+    else:
+        raise CorpusError(f"no skeletons.json in {folder} or its parent")
+    for name, one in table.items():
+        if corpus in one.get("used_by", ()):
+            facing = "-z" if str(one.get("facing", "+z")).startswith("-z") else "+z"
+            coordinates = Coordinates("world_m", 3, "up", facing) if facing == "-z" else NATIVE
+            if name in _LAYOUTS:
+                return layout(_LAYOUTS[name]), coordinates, None
+            if "common16" in one:
+                return BODY16, coordinates, [int(i) for i in one["common16"]]
+    raise CorpusError(f"skeletons.json says for no full-body skeleton that corpus {corpus!r} uses it")

@@ -1,0 +1,109 @@
+"""What a model folder says about itself: the contract between workshop and server.
+
+The network is a set of pure step graphs, one per level of its U in time, over *rings* of state rows. A ring is the last
+`length` rows that one level has written; a level runs every `every` frames, reads rows by ring and age (1 = the newest)
+and writes one row to each of its rings. Whoever runs the graphs needs to know no more of the network than this page.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from poseline.decoding import DecodingOptions
+from poseline.pose import Space
+from poseline.skeleton import SkeletonLayout, layout
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class RingSpec(_Frozen):
+    """Rows of one kind that a stream remembers: the last `length` of them."""
+
+    name: str
+    length: int = Field(ge=1, le=256)
+
+
+class TapSpec(_Frozen):
+    """One row read: the `age`-th newest row of a ring."""
+
+    ring: str
+    age: int = Field(ge=1)
+
+
+class LevelSpec(_Frozen):
+    """One graph: runs on every `every`-th frame, after the levels before it, on the rows it reads."""
+
+    name: str
+    graph: str
+    every: int = Field(ge=1)
+    reads: tuple[TapSpec, ...]
+    writes: tuple[str, ...]
+
+
+class StateSpec(_Frozen):
+    """A stream's memory: rings of rows of `width` float32 numbers."""
+
+    width: int = Field(ge=1)
+    rings: tuple[RingSpec, ...]
+    levels: tuple[LevelSpec, ...] = Field(min_length=1)
+
+    @property
+    def rows(self) -> int:
+        return sum(ring.length for ring in self.rings)
+
+    @property
+    def bytes_per_stream(self) -> int:
+        return self.rows * self.width * 4
+
+    @model_validator(mode="after")
+    def _consistent(self) -> StateSpec:
+        length = {ring.name: ring.length for ring in self.rings}
+        writers = [name for level in self.levels for name in level.writes]
+        if sorted(writers) != sorted(length):
+            raise ValueError(f"rings {sorted(length)} must each be written by one level; written: {sorted(writers)}")
+        for level in self.levels:
+            for tap in level.reads:
+                if tap.ring not in length or tap.age > length[tap.ring]:
+                    raise ValueError(f"level {level.name} reads {tap.ring} at age {tap.age}, which no ring holds")
+        if self.levels[0].every != 1:
+            raise ValueError("the first level must run on every frame: it makes the scores")
+        return self
+
+
+class ModelManifest(_Frozen):
+    """Everything that the server must know to run a bundle.
+
+    classes: names, background first. fps: the grid. look_ahead: frames by which scores lag behind their pose.
+    files: file name → sha256 of every other file of the bundle.
+    """
+
+    format_version: Literal[1] = 1
+    name: str
+    version: str
+    description: str = ""
+    license: str
+    research_only: bool
+    layout: str = "body16"
+    fps: float = 30.0
+    dims: tuple[int, ...] = (3,)
+    spaces: tuple[Space, ...] = ("camera_m", "world_m")
+    look_ahead: int = Field(0, ge=0)
+    classes: tuple[str, ...] = Field(min_length=2)
+    state: StateSpec
+    decoding: DecodingOptions = DecodingOptions()
+    metrics: dict[str, Any] = Field(default_factory=dict)
+    files: dict[str, str] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _named(self) -> ModelManifest:
+        if self.classes[0] != "background" or len(set(self.classes)) != len(self.classes):
+            raise ValueError("classes must be distinct and begin with 'background'")
+        return self
+
+    @property
+    def native(self) -> SkeletonLayout:
+        return layout(self.layout)

@@ -1,0 +1,171 @@
+"""Poses as they come in, and the one way into the model's own space.
+
+A `PoseSequence` holds joints (T, V, C), confidence (T, V) and timestamps (T,) in seconds, checked on construction.
+`Coordinates` says what the numbers mean. `PoseConverter` carries out layout, axes, facing and mirroring in one place:
+out come native poses (T, 16, 4): x, y, z (right-handed, +y up, the person facing +z) and confidence 0..1.
+
+A missing joint has confidence 0 and coordinates 0 until the frame grid places it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from poseline.errors import BadNumber, BadTimestamps, ShapeMismatch, TooShort, UnitUnknown
+from poseline.skeleton import BODY16, Flags, Floats, SkeletonLayout, conversion
+
+Space = Literal["camera_m", "world_m", "pixel", "normalized"]
+SPACES: tuple[Space, ...] = ("camera_m", "world_m", "pixel", "normalized")
+Facing = Literal["+z", "-z"]
+
+
+@dataclass(frozen=True)
+class Coordinates:
+    """What a pose's numbers mean.
+
+    space: `camera_m`, `world_m` (metres; any other unit of length works too, the network divides by the torso),
+        `pixel` or `normalized` (image, y down).
+    dims: 2 or 3. facing: where a person looking at the camera looks. mirrored: the camera image is mirrored.
+    """
+
+    space: Space = "camera_m"
+    dims: int = 3
+    y_axis: Literal["up", "down"] = "up"
+    facing: Facing = "-z"
+    mirrored: bool = False
+
+    def __post_init__(self) -> None:
+        if self.space not in SPACES:
+            raise UnitUnknown(f"unknown space {self.space!r}; known: {', '.join(SPACES)}", param="coordinates.space")
+        if self.dims not in (2, 3):
+            raise ShapeMismatch(f"dims is {self.dims}, expected 2 or 3", param="coordinates.dims")
+
+
+NATIVE = Coordinates("world_m", 3, "up", "+z", False)
+
+
+@dataclass(frozen=True)
+class PoseFrame:
+    """One person at one moment: joints (V, C), confidence (V,), time `t` in seconds."""
+
+    t: float
+    joints: Floats
+    confidence: Floats
+
+
+@dataclass(frozen=True)
+class PoseSequence:
+    """One person over time. Missing joints have confidence 0.
+
+    joints (T, V, C) float32; confidence (T, V) in 0..1; timestamps (T,) seconds, strictly rising.
+    Raises ShapeMismatch, BadNumber, BadTimestamps, TooShort.
+    """
+
+    joints: Floats
+    confidence: Floats
+    timestamps: NDArray[np.float64]
+    layout: SkeletonLayout = BODY16
+    coordinates: Coordinates = NATIVE
+    name: str = ""
+    where: str = field(default="", compare=False)
+
+    def __post_init__(self) -> None:
+        where = f" ({self.where})" if self.where else ""
+        V, C = len(self.layout.joints), self.coordinates.dims
+        if self.joints.ndim != 3:
+            raise ShapeMismatch(f"joints have {self.joints.ndim} axes, expected 3: frames, joints, coordinates{where}")
+        if len(self.joints) == 0:
+            raise TooShort(f"the sequence holds no frame{where}")
+        if self.joints.shape[1] != V:
+            raise ShapeMismatch(
+                f"joint axis has {self.joints.shape[1]} entries, layout {self.layout.name} has {V}{where}",
+                param="keypoints",
+            )
+        if self.joints.shape[2] != C:
+            raise ShapeMismatch(
+                f"coordinate axis has {self.joints.shape[2]} entries, coordinates declare {C} dimensions{where}",
+                param="keypoints",
+            )
+        if self.confidence.shape != self.joints.shape[:2] or self.timestamps.shape != self.joints.shape[:1]:
+            raise ShapeMismatch(
+                f"confidence or timestamps do not match {self.joints.shape[:2]} frames and joints{where}"
+            )
+        check_numbers(self.joints, self.confidence, where)
+        rising = np.diff(self.timestamps) > 0
+        if not np.isfinite(self.timestamps).all() or not rising.all():
+            at = int(np.argmin(rising)) + 1 if len(rising) else 0
+            raise BadTimestamps(f"timestamps must rise strictly; they do not at frame {at}{where}", param="timestamps")
+
+    def __len__(self) -> int:
+        return len(self.joints)
+
+    @property
+    def duration(self) -> float:
+        """Seconds from the first to the last frame."""
+        return float(self.timestamps[-1] - self.timestamps[0])
+
+    def frames(self) -> list[PoseFrame]:
+        return [
+            PoseFrame(float(t), joints, confidence)
+            for t, joints, confidence in zip(self.timestamps, self.joints, self.confidence, strict=True)
+        ]
+
+    def named(self, name: str) -> PoseSequence:
+        return replace(self, name=name)
+
+
+def check_numbers(joints: Floats, confidence: Floats, where: str = "") -> None:
+    """Raise BadNumber for anything but finite coordinates and confidence in 0..1."""
+    if not np.isfinite(joints).all():
+        raise BadNumber(f"a coordinate is not a finite number{where}", param="keypoints")
+    if not ((confidence >= 0) & (confidence <= 1)).all():
+        raise BadNumber(f"a confidence lies outside 0..1{where}", param="keypoints")
+
+
+def sequence_from_rate(joints: ArrayLike, fps: float, **kwargs: object) -> PoseSequence:
+    """A PoseSequence from joints (T, V, C) alone: evenly timed at `fps`, everything seen."""
+    array = np.asarray(joints, np.float32)
+    return PoseSequence(
+        array,
+        np.ones(array.shape[:2], np.float32),
+        np.arange(len(array)) / fps,
+        **kwargs,  # pyright: ignore[reportArgumentType]
+    )
+
+
+class PoseConverter:
+    """From one stream's layout and coordinates to native poses (…, 16, 4)."""
+
+    def __init__(self, layout: SkeletonLayout, coordinates: Coordinates, native: SkeletonLayout = BODY16) -> None:
+        self.layout = layout
+        self.coordinates = coordinates
+        found = conversion(layout, native)
+        self.approximate = found.approximate
+        weights = found.weights
+        if coordinates.mirrored:
+            weights = weights[:, list(layout.mirror)]
+        self._weights = weights
+        self._uses: Flags = weights > 0
+        self._missing = found.missing
+        turned = coordinates.facing == "-z"
+        self._signs = np.array(
+            [
+                (-1 if turned else 1) * (-1 if coordinates.mirrored else 1),
+                -1 if coordinates.y_axis == "down" else 1,
+                -1 if turned else 1,
+            ],
+            np.float32,
+        )
+
+    def __call__(self, joints: Floats, confidence: Floats) -> Floats:
+        """joints (…, V, C), confidence (…, V) → (…, 16, 4). A derived joint is as sure as its least sure part."""
+        out = np.zeros((*joints.shape[:-2], len(self._weights), 4), np.float32)
+        out[..., : joints.shape[-1]] = self._weights @ joints
+        out[..., :3] *= self._signs
+        parts = np.where(self._uses, confidence[..., None, :], np.float32(1))
+        out[..., 3] = np.where(self._missing, np.float32(0), parts.min(axis=-1))
+        return out
