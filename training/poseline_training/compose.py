@@ -1,0 +1,84 @@
+"""Crops for training: random stretches of recordings, and streams joined anew from pieces of them.
+
+A recording is cut in the middle of its background gaps; pieces of one person (and view) are joined in random order, each
+moved to where the last one ended, with a short interpolated bridge. So the network sees far more orders and borders than
+were recorded. Pure functions of (sequences, rng).
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+from numpy.random import Generator
+from numpy.typing import NDArray
+
+from poseline.formats.corpus import runs
+from poseline.skeleton import Floats
+from poseline_training.corpus import TrainingSequence, TrainingSet
+
+_BRIDGE = (3, 20)
+"""Frames of the bridge between two pieces."""
+_SHORTEST_PIECE = 8
+
+Piece = tuple[Floats, NDArray[np.int64]]
+
+
+def cut(sequences: tuple[TrainingSequence, ...]) -> list[list[Piece]]:
+    """Pieces (poses, labels), one list per person."""
+    people: dict[str, list[Piece]] = {}
+    for one in sequences:
+        actions = runs(one.labels)
+        borders = [0, *((a[1] + b[0]) // 2 for a, b in pairwise(actions)), len(one.labels)]
+        for start, end in pairwise(borders):
+            if end - start > _SHORTEST_PIECE:
+                people.setdefault(one.person, []).append((one.poses[start:end], one.labels[start:end]))
+    return list(people.values())
+
+
+def join(pieces: list[Piece], frames: int, rng: Generator) -> Piece:
+    """At least `frames` frames of pieces in random order, bridged."""
+    poses: list[Floats] = []
+    labels: list[NDArray[np.int64]] = []
+    have = 0
+    while have < frames:
+        x, y = pieces[rng.integers(len(pieces))]
+        if not poses:  # a stream may begin anywhere in an action
+            start = rng.integers(0, max(1, len(y) - _SHORTEST_PIECE))
+            x, y = x[start:], y[start:]
+        else:
+            x = x.copy()
+            x[:, :, [0, 2]] += poses[-1][-1, 0, [0, 2]] - x[0, 0, [0, 2]]
+            n = int(rng.integers(*_BRIDGE))
+            share = (np.arange(1, n + 1, dtype=np.float32) / (n + 1))[:, None, None]
+            poses.append(poses[-1][-1] * (1 - share) + x[0] * share)
+            labels.append(np.zeros(n, np.int64))
+            have += n
+        poses.append(x)
+        labels.append(y)
+        have += len(y)
+    return np.concatenate(poses)[:frames], np.concatenate(labels)[:frames]
+
+
+class Cropper:
+    """Random stretches of one set."""
+
+    def __init__(self, training_set: TrainingSet) -> None:
+        self._sequences = training_set.sequences
+        self._restitch = training_set.restitch
+        self._pieces = cut(training_set.sequences) if training_set.restitch else []
+        lengths = np.array([len(s.labels) for s in self._sequences], float)
+        self._chances = lengths / lengths.sum()
+
+    def crop(self, frames: int, rng: Generator) -> tuple[Floats, NDArray[np.int64], bool]:
+        """At most `frames` frames: poses (T, 16, 4), labels (T,), and whether they begin where the recording does."""
+        if self._pieces and rng.random() < self._restitch:
+            poses, labels = join(self._pieces[rng.integers(len(self._pieces))], frames, rng)
+            return poses, labels, False
+        one = self._sequences[rng.choice(len(self._sequences), p=self._chances)]
+        T = len(one.labels)
+        if frames >= T:
+            return one.poses, one.labels, True
+        # Reaching over both ends makes starts and ends of recordings as frequent as their middles.
+        start = int(np.clip(rng.integers(-frames // 4, T - frames + frames // 4), 0, T - frames))
+        return one.poses[start : start + frames], one.labels[start : start + frames], start == 0

@@ -1,0 +1,164 @@
+"""Experiments as typed, frozen settings. A YAML file names what differs from these defaults; unknown keys are refused;
+the resolved whole is saved with every run.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field
+
+from poseline_training.network.localizer import Body
+
+
+class Settings(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @classmethod
+    def load(cls, path: Path, **changes: object) -> Self:
+        """Read a YAML file; `changes` (command-line options that were given) win over it."""
+        values = yaml.safe_load(path.read_text()) or {}
+        return cls.model_validate(values | {k: v for k, v in changes.items() if v is not None})
+
+    def save(self, path: Path) -> None:
+        path.write_text(yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False))
+
+
+class SetSettings(Settings):
+    """One corpus file to train on.
+
+    weight: share of the crops that come from it. restitch: share of those that are joined anew from pieces.
+    native_facing: nothing to set; the corpus' skeletons.json says it.
+    """
+
+    corpus: str
+    file: str
+    weight: float = Field(gt=0)
+    restitch: float = Field(default=0.0, ge=0, le=1)
+    min_seconds: float = 0.0
+
+
+class ActorSettings(Settings):
+    """Scripted streams, made on the spot: `streams` performances of `seconds` each."""
+
+    weight: float = Field(gt=0)
+    streams: int = Field(default=40, ge=1)
+    seconds: float = 60.0
+    seed: int = 1000
+
+
+class DataSettings(Settings):
+    """Where motion comes from. root: folder of corpora. label_map: corpus → class → common label.
+
+    classes: None = every class of the sets, in order, then the actor's.
+    """
+
+    root: Path = Path("../shared/data")
+    label_map: Path | None = Path("../shared/data/unified_labels.json")
+    sets: tuple[SetSettings, ...] = ()
+    actor: ActorSettings | None = None
+    classes: tuple[str, ...] | None = None
+
+
+class AugmentSettings(Settings):
+    """How far a clip may be bent. Angles in degrees, lengths in metres, probabilities per clip."""
+
+    tempo: tuple[float, float] = (0.75, 1.35)
+    yaw: float = 45.0
+    any_yaw: float = 0.3  # share of clips turned by anything: cameras stand everywhere
+    tilt: float = 4.6  # standard deviation; cameras are pitched
+    scale: float = 0.15
+    stretch: float = 0.04  # standard deviation per axis
+    bones: float = 0.06  # standard deviation of bone lengths
+    noise: float = 0.012  # largest standard deviation of joint noise
+    freeze: float = 0.25  # a few joints stand still for a while, at full confidence
+    missing: float = 0.25  # a few joints are not seen for a while
+    doubt: float = 0.25  # confidences below 1
+    hip_centred: float = 0.15  # no root motion, as extractors such as MediaPipe give
+    slow_source: float = 0.25  # 10 to 20 frames a second, interpolated
+
+
+class NetworkSettings(Settings):
+    body: Body = "strided_u"
+    width: int = 128
+    dropout: float = 0.25
+
+
+class RunSettings(Settings):
+    """What pretraining and finetuning share. A step is one batch of `batch` crops of `frames` frames."""
+
+    seed: int = 0
+    steps: int = Field(default=4500, ge=1)
+    batch: int = 16
+    frames: int = 256
+    learning_rate: float = 2e-3
+    warmup: float = 0.04
+    checkpoint_every: int = 250
+    threads: int = 1  # operators are small: a second thread costs more than it gives
+    workers: int = Field(default=1, ge=0)  # processes that make crops
+    precision: Literal["32-true", "bf16-mixed"] = "bf16-mixed"
+    accelerator: str = "auto"
+    devices: int | Literal["auto"] = "auto"
+    data: DataSettings = DataSettings()
+    augment: AugmentSettings = AugmentSettings()
+    network: NetworkSettings = NetworkSettings()
+
+
+class FinetuneSettings(RunSettings):
+    """Localization from labels.
+
+    class_weight: classes weigh frequency^-class_weight. border_weight: of the boundary loss. average: decay of the
+    weights' running mean, which is what is kept. init: checkpoint of a pretraining run.
+    """
+
+    weight_decay: float = 0.02
+    class_weight: float = 0.15
+    label_smoothing: float = 0.05
+    border_weight: float = 0.5
+    average: float = 0.995
+    context: int = 24  # first frames of a crop that began elsewhere: no loss, they lack their past
+    init: Path | None = None
+
+
+class PretrainSettings(RunSettings):
+    """Snippet contrast without labels (docs/adr/0003). A snippet is `snippet` frames.
+
+    matching: which key snippet is the positive. queue: snippets of other clips kept as negatives (a true FIFO).
+    """
+
+    steps: int = Field(default=2000, ge=1)
+    weight_decay: float = 1e-4
+    snippet: int = 8
+    matching: Literal["time", "feature"] = "time"
+    queue: int = 4096
+    temperature: float = 0.1
+    momentum: float = 0.99
+    dense_weight: float = 1.5
+
+
+class EvaluationSet(Settings):
+    corpus: str
+    split: str
+
+
+class ExportSettings(Settings):
+    """A bundle from a finetuning run, with its model card.
+
+    rivals: name → bundle folder, evaluated on the same sets for the card.
+    """
+
+    name: str
+    version: str = "1"
+    run: Path
+    output: Path
+    description: str
+    license: str
+    research_only: bool
+    license_text: str
+    data_notes: str = ""
+    limits: str = ""
+    data: DataSettings = DataSettings()
+    evaluate: tuple[EvaluationSet, ...] = ()
+    rivals: dict[str, Path] = Field(default_factory=dict)

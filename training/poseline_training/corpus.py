@@ -1,0 +1,121 @@
+"""Everything to train on, in one space: native poses and labels in the model's own classes.
+
+Corpora come through the domain's reader and converter, the very ones that the server uses; the scripted actor is one
+corpus more. A class that the model lacks becomes -1: neither action nor background.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from poseline.actor import ACTIONS, perform
+from poseline.formats.corpus import FPS, LabelledSequence, read_corpus, read_label_map
+from poseline.pose import PoseConverter
+from poseline.skeleton import Floats
+from poseline_training.config import ActorSettings, DataSettings, SetSettings
+
+
+@dataclass(frozen=True)
+class TrainingSequence:
+    """poses (T, 16, 4) native; labels (T,) in the model's classes, 0 background, -1 ignore; person: subject and view."""
+
+    poses: Floats
+    labels: NDArray[np.int64]
+    person: str
+
+
+@dataclass(frozen=True)
+class TrainingSet:
+    name: str
+    sequences: tuple[TrainingSequence, ...]
+    weight: float
+    restitch: float
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    classes: tuple[str, ...]
+    sets: tuple[TrainingSet, ...]
+
+    def class_shares(self) -> NDArray[np.float64]:
+        """(1 + K,) share of each class among the labelled frames that training will see."""
+        shares = np.zeros(len(self.classes))
+        for one in self.sets:
+            labels = np.concatenate([s.labels for s in one.sequences])
+            counts = np.bincount(labels[labels >= 0], minlength=len(shares))
+            shares += one.weight * counts / max(1, counts.sum())
+        return shares / shares.sum()
+
+
+def common_labels(sequence: LabelledSequence, label_map: Path | None) -> tuple[str, ...]:
+    """The sequence's own class names, as the common ones."""
+    names = read_label_map(label_map, sequence.corpus) if label_map else {}
+    return tuple(names.get(name, name) for name in sequence.classes)
+
+
+def in_classes(labels: NDArray[np.int64], names: tuple[str, ...], classes: tuple[str, ...]) -> NDArray[np.int64]:
+    """Labels of classes `names` as labels of `classes`; -1 for those that `classes` lacks."""
+    index = {name: i for i, name in enumerate(classes)}
+    table = np.array([index.get(name, -1) for name in names] + [-1])
+    return table[labels]
+
+
+def native(sequence: LabelledSequence) -> Floats:
+    """(T, 16, 4) in the model's own space."""
+    poses = sequence.poses
+    return PoseConverter(poses.layout, poses.coordinates)(poses.joints, poses.confidence)
+
+
+def load_training_data(settings: DataSettings) -> TrainingData:
+    read = [(one, _read(settings, one)) for one in settings.sets]
+    classes = settings.classes or _all_classes(settings, [sequences for _, sequences in read])
+    sets = [_training_set(settings, one, sequences, classes) for one, sequences in read]
+    if settings.actor:
+        sets.append(_actor_set(settings.actor, classes))
+    if not sets:
+        raise ValueError("data names neither sets nor an actor: there is nothing to train on")
+    return TrainingData(classes, tuple(sets))
+
+
+def _read(settings: DataSettings, one: SetSettings) -> list[LabelledSequence]:
+    sequences = read_corpus(settings.root / one.corpus / f"{one.file}.npz")
+    return [s for s in sequences if len(s.labels) >= one.min_seconds * FPS]
+
+
+def _all_classes(settings: DataSettings, read: list[list[LabelledSequence]]) -> tuple[str, ...]:
+    names = ["background"]
+    for sequences in read:
+        names += [name for name in common_labels(sequences[0], settings.label_map)[1:] if name not in names]
+    if settings.actor:
+        names += [name for name in ACTIONS if name not in names]
+    return tuple(names)
+
+
+def _training_set(
+    settings: DataSettings, one: SetSettings, sequences: list[LabelledSequence], classes: tuple[str, ...]
+) -> TrainingSet:
+    made = [
+        TrainingSequence(
+            native(s), in_classes(s.labels, common_labels(s, settings.label_map), classes), f"{s.subject}/{s.view}"
+        )
+        for s in sequences
+    ]
+    return TrainingSet(one.corpus, tuple(made), one.weight, one.restitch)
+
+
+def _actor_set(settings: ActorSettings, classes: tuple[str, ...]) -> TrainingSet:
+    made: list[TrainingSequence] = []
+    for seed in range(settings.seed, settings.seed + settings.streams):
+        performance = perform(seed, seconds=settings.seconds, fps=FPS)
+        poses = performance.poses
+        labels = np.zeros(len(poses), np.int64)
+        for segment in performance.segments:
+            label = classes.index(segment.label) if segment.label in classes else -1
+            labels[round(segment.start * FPS) : round(segment.end * FPS)] = label
+        joints = PoseConverter(poses.layout, poses.coordinates)(poses.joints, poses.confidence)
+        made.append(TrainingSequence(joints, labels, str(seed)))
+    return TrainingSet("actor", tuple(made), settings.weight, 0.0)

@@ -1,0 +1,129 @@
+"""The causal U in time: three rates, each level held for the next finer one.
+
+    frame rate   vector ─ conv ──────────────────────────── fuse ─ out      `fast`: every frame
+                            └ pair ─ conv ────────── fuse ──┘ held          `mid`: every 2nd
+                                      └ pair ─ conv×4 ─┘ held               `deep`: every 4th
+
+Deep rows are held: a finer level uses the newest one that an *earlier* frame completed. So a frame's scores wait for
+nothing, the deeper levels run after the scores are out, and each level is a pure function of rows → rows.
+The view is 127 frames (4.2 s); the newest pose is always fresh, level 1 is 1–2 frames old, level 2 up to 6.
+
+U-shaped multi-scale fusion after BSN++ and SnipCLR (arXiv 2512.16504), made causal, with stride instead of dilation:
+a third of the state and two thirds of the time at equal accuracy (docs/adr/0001).
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from poseline.skeleton import SkeletonLayout
+from poseline_training.network.encoder import JointStem
+from poseline_training.network.graph import CausalConvolution, LinearBlock
+from poseline_training.network.levels import Level, Steps
+
+_DILATIONS = (1, 2, 4, 8)
+
+
+def hold(rows: Tensor, length: int) -> Tensor:
+    """Rows at half rate (B, N, D) → what the finer level sees (B, length, D): each row from the step after the one that
+    completed it, zeros before the first."""
+    return F.pad(rows.repeat_interleave(2, 1), (0, 0, 2, 0))[:, :length]
+
+
+def pairs(rows: Tensor) -> Tensor:
+    """(B, T, D) → (B, T // 2, 2·D)."""
+    return rows.unflatten(1, (-1, 2)).flatten(2)
+
+
+class StridedU(nn.Module):
+    """Features (B, T, F) → vectors (B, T, width)."""
+
+    def __init__(self, layout: SkeletonLayout, width: int, dropout: float) -> None:
+        super().__init__()
+        self.width = width
+        self.stem = JointStem(layout, width)
+        self.conv0 = CausalConvolution(width, 1)
+        self.down1, self.conv1 = LinearBlock(2 * width, width), CausalConvolution(width, 1)
+        self.down2 = LinearBlock(2 * width, width)
+        self.conv2 = nn.ModuleList(CausalConvolution(width, d) for d in _DILATIONS)
+        self.up1, self.up0 = LinearBlock(2 * width, width), LinearBlock(2 * width, width)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, features: Tensor) -> Tensor:
+        T = features.shape[1]
+        features = F.pad(features, (0, 0, 0, -T % 4))
+        h0 = self.conv0(self.stem(features))
+        h1 = self.conv1(self.down1(pairs(h0)))
+        h2 = self.down2(pairs(h1))
+        for conv in self.conv2:
+            h2 = conv(h2)
+        u1 = self.up1(torch.cat([h1, self.dropout(hold(h2, h1.shape[1]))], -1))
+        u0 = self.up0(torch.cat([h0, self.dropout(hold(u1, h0.shape[1]))], -1))
+        return u0[:, :T]
+
+    def steps(self) -> Steps:
+        deep_rings = tuple((f"deep{i}", 2 * d) for i, d in enumerate(_DILATIONS))
+        deep_taps = tuple((name, age) for name, length in deep_rings for age in (length, length // 2))
+        return Steps(
+            width=self.width,
+            rings=(("stem", 2), ("h0", 2), ("down1", 2), ("h1", 2), ("u1", 1), *deep_rings, ("h2", 1)),
+            levels=(
+                Level("fast", 1, (("stem", 2), ("stem", 1), ("u1", 1)), ("stem", "h0"), _Fast(self)),
+                Level(
+                    "mid",
+                    2,
+                    (("h0", 2), ("h0", 1), ("down1", 2), ("down1", 1), ("h2", 1)),
+                    ("down1", "h1", "u1"),
+                    _Mid(self),
+                ),
+                Level(
+                    "deep",
+                    4,
+                    (("h1", 2), ("h1", 1), *deep_taps),
+                    (*(name for name, _ in deep_rings), "h2"),
+                    _Deep(self),
+                ),
+            ),
+        )
+
+
+class _Fast(nn.Module):
+    def __init__(self, body: StridedU) -> None:
+        super().__init__()
+        self.stem, self.conv, self.up = body.stem.folded(), body.conv0.folded(), body.up0.folded()
+
+    def forward(self, features: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+        vector = self.stem(features)
+        h0 = F.relu(self.conv(torch.cat([rows[:, 0], rows[:, 1], vector], -1)))
+        u0 = F.relu(self.up(torch.cat([h0, rows[:, 2]], -1)))
+        return u0, torch.stack([vector, h0], 1)
+
+
+class _Mid(nn.Module):
+    def __init__(self, body: StridedU) -> None:
+        super().__init__()
+        self.down, self.conv, self.up = body.down1.folded(), body.conv1.folded(), body.up1.folded()
+
+    def forward(self, rows: Tensor) -> Tensor:
+        down = F.relu(self.down(rows[:, :2].flatten(1)))
+        h1 = F.relu(self.conv(torch.cat([rows[:, 2:4].flatten(1), down], -1)))
+        u1 = F.relu(self.up(torch.cat([h1, rows[:, 4]], -1)))
+        return torch.stack([down, h1, u1], 1)
+
+
+class _Deep(nn.Module):
+    def __init__(self, body: StridedU) -> None:
+        super().__init__()
+        self.down = body.down2.folded()
+        self.convs = nn.ModuleList(conv.folded() for conv in body.conv2)  # pyright: ignore[reportCallIssue]
+
+    def forward(self, rows: Tensor) -> Tensor:
+        h = F.relu(self.down(rows[:, :2].flatten(1)))
+        written = []
+        for i, conv in enumerate(self.convs):
+            written.append(h)
+            taps = rows[:, 2 + 2 * i : 4 + 2 * i].flatten(1)
+            h = F.relu(conv(torch.cat([taps, h], -1)))
+        return torch.stack([*written, h], 1)

@@ -1,0 +1,102 @@
+"""Layers that fold: each is a linear map, a batch norm and a ReLU, and becomes one `nn.Linear` when deployed.
+
+`GraphConvolution` works on the joint graph with three learnable adjacency subsets (itself, its parent, its children), as
+ST-GCN does (Yan et al., AAAI 2018), but is applied as one dense (V·C_in, V·C_out) matrix: with 16 joints that is a
+single well-fed matrix product.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from poseline.skeleton import SkeletonLayout
+
+
+def fold(weight: Tensor, norm: nn.BatchNorm1d) -> nn.Linear:
+    """The linear layer that equals `norm(x @ weight)` in evaluation; weight (in, out)."""
+    scale = norm.weight / torch.sqrt(norm.running_var + norm.eps)  # pyright: ignore[reportOperatorIssue]
+    linear = nn.Linear(weight.shape[0], weight.shape[1])
+    linear.weight = nn.Parameter((weight * scale).T.detach().clone())
+    linear.bias = nn.Parameter((norm.bias - norm.running_mean * scale).detach().clone())  # pyright: ignore
+    return linear
+
+
+class LinearBlock(nn.Module):
+    """(…, in) → (…, out): linear, batch norm over everything before the last axis, ReLU."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(inputs, outputs, bias=False)
+        self.norm = nn.BatchNorm1d(outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.norm(self.linear(x.flatten(0, -2)))
+        return F.relu(y).view(*x.shape[:-1], -1)
+
+    def folded(self) -> nn.Linear:
+        return fold(self.linear.weight.T, self.norm)
+
+
+def adjacency(layout: SkeletonLayout) -> Tensor:
+    """(3, V, V): itself, parent, children; each row sums to 1 where it has any neighbour."""
+    V = len(layout.joints)
+    subsets = torch.zeros(3, V, V)
+    subsets[0] = torch.eye(V)
+    for child, parent in layout.bones:
+        subsets[1, parent, child] = 1
+        subsets[2, child, parent] = 1
+    return subsets / subsets.sum(2, keepdim=True).clamp(min=1)
+
+
+class GraphConvolution(nn.Module):
+    """(N, V·C_in) → (N, V·C_out) over the joint graph."""
+
+    adjacency: Tensor
+
+    def __init__(self, layout: SkeletonLayout, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.register_buffer("adjacency", adjacency(layout))
+        self.offset = nn.Parameter(torch.zeros_like(self.adjacency))
+        self.weight = nn.Parameter(torch.randn(3, inputs, outputs) * (2 / (3 * inputs)) ** 0.5)
+        self.norm = nn.BatchNorm1d(len(layout.joints) * outputs)
+
+    def dense(self) -> Tensor:
+        """The whole map as one (V·C_in, V·C_out) matrix."""
+        full = torch.einsum("kvu,kcd->ucvd", self.adjacency + self.offset, self.weight)
+        return full.reshape(full.shape[0] * full.shape[1], -1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(self.norm(x @ self.dense()))
+
+    def folded(self) -> nn.Linear:
+        return fold(self.dense(), self.norm)
+
+
+class CausalConvolution(nn.Module):
+    """Residual convolution of 3 taps at `dilation` over rows (B, T, D); zeros before the first row."""
+
+    TAPS = 3
+
+    def __init__(self, width: int, dilation: int) -> None:
+        super().__init__()
+        self.dilation = dilation
+        self.linear = nn.Linear(self.TAPS * width, width, bias=False)
+        self.norm = nn.BatchNorm1d(width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        T, d = x.shape[1], self.dilation
+        padded = F.pad(x, (0, 0, (self.TAPS - 1) * d, 0))
+        taps = torch.cat([padded[:, j * d : j * d + T] for j in range(self.TAPS)], dim=-1)
+        return F.relu(x + self.norm(self.linear(taps.flatten(0, 1))).view_as(x))
+
+    def folded(self) -> nn.Linear:
+        """The step: oldest, middle and current row side by side → the sum before the ReLU. The residual is the
+        current tap's identity."""
+        weight = self.linear.weight.T.detach().clone()
+        linear = fold(weight, self.norm)
+        width = linear.out_features
+        with torch.no_grad():
+            linear.weight[:, -width:] += torch.eye(width)
+        return linear

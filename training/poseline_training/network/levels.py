@@ -1,0 +1,30 @@
+"""What a network must say of itself to be deployed: its rings of state and the levels that read and write them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import nn
+
+
+@dataclass(frozen=True)
+class Level:
+    """One step graph. reads: (ring, age), age 1 the newest. writes: rings that get one row each.
+
+    The first level's module maps (vector (B, ·), rows (B, taps, width)) → (vector, rows); a deeper one maps rows → rows.
+    """
+
+    name: str
+    every: int
+    reads: tuple[tuple[str, int], ...]
+    writes: tuple[str, ...]
+    module: nn.Module
+
+
+@dataclass(frozen=True)
+class Steps:
+    """A body frame by frame. rings: (name, length); width: numbers per row."""
+
+    width: int
+    rings: tuple[tuple[str, int], ...]
+    levels: tuple[Level, ...]

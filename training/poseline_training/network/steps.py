@@ -1,0 +1,73 @@
+"""From a trained network to its step graphs: modules ready for export, and the state they need.
+
+The first level gains the normalizer before the body and the heads behind it, and one more ring: the last two poses with
+the running torso length. Everything is a pure function of (joints, rows).
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from poseline_training.network.levels import Level, Steps
+from poseline_training.network.localizer import Localizer
+from poseline_training.network.normalizer import PoseNormalizer
+
+
+class _FirstStep(nn.Module):
+    """joints (B, V, 4), rows (B, 2 + taps, width) → scores (B, 1 + K), boundaries (B, 2), rows (B, 1 + writes, width)."""
+
+    def __init__(self, network: Localizer, body: nn.Module, width: int) -> None:
+        super().__init__()
+        self.normalizer, self.body, self.width = network.normalizer, body, width
+        self.scale, self.shift = _affine(network.normalizer.norm)
+        self.classes = network.classify.out_features
+        self.head = nn.Linear(network.classify.in_features, self.classes + 2)
+        with torch.no_grad():
+            self.head.weight.copy_(torch.cat([network.classify.weight, network.border.weight]))
+            self.head.bias.copy_(torch.cat([network.classify.bias, network.border.bias]))
+
+    def forward(self, joints: Tensor, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        features, pose_row = self._normalize(joints[..., :3], joints[..., 3], rows[:, 0], rows[:, 1])
+        vector, written = self.body(features, rows[:, 2:])
+        logits = self.head(vector)
+        scores = F.softmax(logits[:, : self.classes], dim=-1)
+        boundaries = torch.sigmoid(logits[:, self.classes :])
+        return scores, boundaries, torch.cat([pose_row.unsqueeze(1), written], 1)
+
+    def _normalize(self, joints: Tensor, confidence: Tensor, older: Tensor, newer: Tensor) -> tuple[Tensor, Tensor]:
+        norm: PoseNormalizer = self.normalizer
+        n = 3 * norm.V
+        torso, count = norm.running_torso(joints, confidence, newer[:, n : n + 1], newer[:, n + 1 : n + 2])
+        earlier, seen = older[:, :n].unflatten(1, (norm.V, 3)), older[:, n + 2 : n + 3]
+        features = norm.features(joints, earlier, seen, torso, count, confidence) * self.scale + self.shift
+        row = torch.cat([joints.flatten(1), torso, count, torch.ones_like(torso)], -1)
+        return features, F.pad(row, (0, self.width - row.shape[1]))
+
+
+def _affine(norm: nn.BatchNorm1d) -> tuple[nn.Parameter, nn.Parameter]:
+    """The batch norm in evaluation, as scale and shift."""
+    scale = norm.weight / torch.sqrt(norm.running_var + norm.eps)  # pyright: ignore[reportOperatorIssue]
+    shift = norm.bias - norm.running_mean * scale  # pyright: ignore[reportOperatorIssue]
+    return nn.Parameter(scale.detach().clone()), nn.Parameter(shift.detach().clone())
+
+
+def deployed(network: Localizer) -> Steps:
+    """The network frame by frame, in evaluation, batch norms folded."""
+    network = network.eval()
+    steps = network.body.steps()
+    if network.normalizer.row > steps.width:
+        raise ValueError(f"state rows of {steps.width} numbers cannot hold a pose's {network.normalizer.row}")
+    first, *deeper = steps.levels
+    first = Level(
+        first.name,
+        first.every,
+        (("pose", 2), ("pose", 1), *first.reads),
+        ("pose", *first.writes),
+        _FirstStep(network, first.module, steps.width).eval(),
+    )
+    deeper = [replace(level, module=level.module.eval()) for level in deeper]
+    return Steps(steps.width, (("pose", 2), *steps.rings), (first, *deeper))

@@ -1,0 +1,51 @@
+"""What finetuning minimises: frame cross-entropy over the classes, and binary cross-entropy at the borders."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+IGNORE = -1
+_BORDER_REACH = 3
+"""Frames on each side of a border over which its target falls to zero."""
+_BORDER_WEIGHT = 4.0
+"""Borders are rare: a positive counts this many times."""
+
+
+def class_weights(shares: NDArray[np.float64], exponent: float) -> Tensor:
+    """(1 + K,) weights share^-exponent, of mean 1 over the frames."""
+    weights = np.clip(shares, 1e-4, None) ** -exponent
+    return torch.tensor(weights / (weights * shares).sum(), dtype=torch.float32)
+
+
+def border_targets(labels: Tensor) -> Tensor:
+    """(B, T) labels → (B, T, 2): triangles of ±3 frames around each start and each end (the first frame after)."""
+    before, after = labels[:, :-1], labels[:, 1:]
+    changes = (before != after) & (before != IGNORE) & (after != IGNORE)
+    borders = torch.zeros(*labels.shape, 2, device=labels.device)
+    borders[:, 1:, 0] = (changes & (after > 0)).float()
+    borders[:, 1:, 1] = (changes & (before > 0)).float()
+    shape = 1 - torch.arange(-_BORDER_REACH, _BORDER_REACH + 1, device=labels.device).abs() / (_BORDER_REACH + 1)
+    padded = F.pad(borders.transpose(1, 2), (_BORDER_REACH, _BORDER_REACH))
+    return (padded.unfold(2, len(shape), 1) * shape).amax(-1).transpose(1, 2)
+
+
+def localization_loss(
+    logits: Tensor, border_logits: Tensor, labels: Tensor, weights: Tensor, smoothing: float, border_weight: float
+) -> Tensor:
+    """logits (B, T, 1 + K), border_logits (B, T, 2), labels (B, T) with -1 ignored."""
+    classes = F.cross_entropy(
+        logits.flatten(0, 1).float(), labels.flatten(), weights, ignore_index=IGNORE, label_smoothing=smoothing
+    )
+    known = (labels != IGNORE).float()
+    borders = F.binary_cross_entropy_with_logits(
+        border_logits.float(),
+        border_targets(labels),
+        reduction="none",
+        pos_weight=torch.tensor(_BORDER_WEIGHT, device=labels.device),
+    )
+    borders = (borders.mean(-1) * known).sum() / known.sum().clamp(min=1)
+    return classes + border_weight * borders

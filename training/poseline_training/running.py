@@ -1,0 +1,78 @@
+"""What every training run does the same way: a folder with its resolved settings, Lightning's trainer with progress,
+TensorBoard and checkpoints, seeds, and going on where it stopped.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from pathlib import Path
+
+import lightning as L
+import torch
+from lightning.pytorch.callbacks import ModelCheckpoint, RichProgressBar
+from lightning.pytorch.loggers import TensorBoardLogger
+from torch.optim import AdamW
+from torch.optim.lr_scheduler import LambdaLR
+
+from poseline_training.config import RunSettings
+
+RESOLVED = "config.yaml"
+
+
+def warmup_cosine(settings: RunSettings, step: int) -> float:
+    """Share of the learning rate at `step`: linear warm-up, then half a cosine to nearly nothing."""
+    done = step / settings.steps
+    return min(1.0, done / settings.warmup + 0.02) * (0.5 * (1 + math.cos(math.pi * min(1.0, done))) + 0.005)
+
+
+class TrainingModule(L.LightningModule):
+    """Optimiser and schedule of every run."""
+
+    def __init__(self, settings: RunSettings, weight_decay: float) -> None:
+        super().__init__()
+        self.settings = settings
+        self._weight_decay = weight_decay
+
+    def configure_optimizers(self):  # Lightning's own return type is a union of everything
+        trained = [p for p in self.parameters() if p.requires_grad]
+        optimizer = AdamW(trained, lr=self.settings.learning_rate, weight_decay=self._weight_decay)
+        schedule = LambdaLR(optimizer, lambda step: warmup_cosine(self.settings, step))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def make_trainer(settings: RunSettings, folder: Path) -> L.Trainer:
+    folder.mkdir(parents=True, exist_ok=True)
+    settings.save(folder / RESOLVED)
+    torch.set_num_threads(settings.threads)
+    L.seed_everything(settings.seed, verbose=False)
+    # Batches come by number and in order; Lightning's advice on shuffling and worker counts does not apply.
+    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+    epochs = math.ceil(settings.steps / settings.checkpoint_every)
+    return L.Trainer(
+        accelerator=settings.accelerator,
+        devices=settings.devices,
+        precision=settings.precision,
+        max_steps=settings.steps,
+        max_epochs=epochs,
+        gradient_clip_val=2.0,
+        log_every_n_steps=25,
+        logger=TensorBoardLogger(folder, name="", version=""),
+        callbacks=[
+            RichProgressBar(),
+            ModelCheckpoint(folder, filename="last", every_n_epochs=1, save_top_k=1, enable_version_counter=False),
+        ],
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+    )
+
+
+def checkpoint(folder: Path) -> Path:
+    """The run's newest checkpoint."""
+    return folder / "last.ckpt"
+
+
+def start(trainer: L.Trainer, module: TrainingModule, batches: object, folder: Path, resume: bool) -> None:
+    """Train, from the run's checkpoint where `resume` is set and one exists."""
+    found = checkpoint(folder)
+    trainer.fit(module, batches, ckpt_path=str(found) if resume and found.exists() else None)  # pyright: ignore

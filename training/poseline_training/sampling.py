@@ -1,0 +1,109 @@
+"""Batches by number: batch n of a run is a pure function of (data, settings, seed, n), so a resumed run goes on exactly
+where it stopped, whatever the number of worker processes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.random import Generator
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from poseline.skeleton import Floats
+from poseline_training.augment import augment, resample
+from poseline_training.compose import Cropper
+from poseline_training.config import RunSettings
+from poseline_training.corpus import TrainingData
+
+
+class ClipMaker:
+    """One random clip of `frames` frames: poses before augmentation, and labels."""
+
+    def __init__(self, data: TrainingData, settings: RunSettings, context: int) -> None:
+        self._settings = settings
+        self._context = context
+        self._croppers = [Cropper(one) for one in data.sets]
+        weights = np.array([one.weight for one in data.sets])
+        self._chances = weights / weights.sum()
+
+    def clip(self, rng: Generator) -> tuple[Floats, NDArray[np.int64]]:
+        frames = self._settings.frames
+        tempo = rng.uniform(*self._settings.augment.tempo)
+        cropper = self._croppers[rng.choice(len(self._croppers), p=self._chances)]
+        poses, labels, from_start = cropper.crop(int(np.ceil(frames * tempo)) + 1, rng)
+        poses, labels = resample(poses, labels, frames, tempo)
+        if not from_start:
+            labels = labels.copy()
+            labels[: self._context] = -1
+        return poses, labels
+
+
+class LabelledBatches(Dataset[tuple[Tensor, Tensor]]):
+    """Batch n: poses (B, T, 16, 4), labels (B, T)."""
+
+    def __init__(self, data: TrainingData, settings: RunSettings, context: int) -> None:
+        self._clips = ClipMaker(data, settings, context)
+        self._settings = settings
+
+    def __getitem__(self, n: int) -> tuple[Tensor, Tensor]:
+        rng = np.random.default_rng((self._settings.seed, n))
+        clips = [self._clips.clip(rng) for _ in range(self._settings.batch)]
+        poses = np.stack([augment(x, self._settings.augment, rng) for x, _ in clips])
+        return torch.from_numpy(poses), torch.from_numpy(np.stack([y for _, y in clips]))
+
+
+class TwoViews(Dataset[tuple[Tensor, Tensor, Tensor]]):
+    """Batch n: two views (B, T, 16, 4) of the same clips, the first bent further; (B, T) which frames are real."""
+
+    def __init__(self, data: TrainingData, settings: RunSettings) -> None:
+        self._clips = ClipMaker(data, settings, 0)
+        self._settings = settings
+
+    def __getitem__(self, n: int) -> tuple[Tensor, Tensor, Tensor]:
+        rng = np.random.default_rng((self._settings.seed, n))
+        bend = self._settings.augment
+        clips = [self._unpadded(rng) for _ in range(self._settings.batch)]
+        strong = np.stack([augment(x, bend, rng, 1.8) for x, _ in clips])
+        weak = np.stack([augment(x, bend, rng) for x, _ in clips])
+        return torch.from_numpy(strong), torch.from_numpy(weak), torch.from_numpy(np.stack([y for _, y in clips]))
+
+    def _unpadded(self, rng: Generator) -> tuple[Floats, NDArray[np.bool_]]:
+        poses, _ = self._clips.clip(rng)
+        moved = np.abs(np.diff(poses[..., :3], axis=0)).max(axis=(1, 2)) > 0
+        real = np.arange(len(poses)) <= (np.flatnonzero(moved)[-1] + 1 if moved.any() else 0)
+        return poses, real
+
+
+class _Numbers(Sampler[int]):
+    """Batch numbers of one epoch; Lightning tells the epoch, so a resumed run begins at its own."""
+
+    def __init__(self, per_epoch: int) -> None:
+        self._per_epoch = per_epoch
+        self._epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        self._epoch = epoch
+
+    def __len__(self) -> int:
+        return self._per_epoch
+
+    def __iter__(self) -> Iterator[int]:
+        first = self._epoch * self._per_epoch
+        return iter(range(first, first + self._per_epoch))
+
+
+def loader(batches: Dataset[Any], settings: RunSettings) -> DataLoader[Any]:
+    """Batches in order, made by `settings.workers` processes; an epoch is the stretch between two checkpoints."""
+    return DataLoader(
+        batches,
+        batch_size=None,
+        sampler=_Numbers(min(settings.checkpoint_every, settings.steps)),
+        num_workers=settings.workers,
+        persistent_workers=settings.workers > 0,
+        prefetch_factor=4 if settings.workers else None,
+    )
