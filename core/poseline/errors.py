@@ -3,7 +3,10 @@
     PoselineError
     ├── InputError            the caller's data cannot be used
     │   ├── MalformedMessage      not the JSON, the type or the order that the protocol asks for
-    │   ├── BadNumber             NaN, infinity, a confidence outside 0..1
+    │   │   └── UnknownMessage        a message type that this version does not know
+    │   ├── UnsupportedOption     an option that the protocol knows and this server does not offer
+    │   ├── BadNumber             NaN, infinity
+    │   │   └── BadConfidence         a confidence outside 0..1
     │   ├── BadTimestamps         timestamps that do not rise
     │   ├── UnknownLayout         no such joint layout
     │   ├── LayoutMismatch        no conversion from this layout to the model's
@@ -53,8 +56,20 @@ class MalformedMessage(InputError):
             self.code = code  # pyright: ignore[reportAttributeAccessIssue]
 
 
+class UnknownMessage(MalformedMessage):
+    code = "unknown_type"
+
+
+class UnsupportedOption(InputError):
+    code = "unsupported_option"
+
+
 class BadNumber(InputError):
     code = "invalid_number"
+
+
+class BadConfidence(BadNumber):
+    code = "invalid_confidence"
 
 
 class BadTimestamps(InputError):

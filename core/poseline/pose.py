@@ -15,7 +15,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from poseline.errors import BadNumber, BadTimestamps, ShapeMismatch, TooShort, UnitUnknown
+from poseline.errors import BadConfidence, BadNumber, BadTimestamps, ShapeMismatch, TooShort, UnitUnknown
 from poseline.skeleton import BODY16, Flags, Floats, SkeletonLayout, conversion
 
 Space = Literal["camera_m", "world_m", "pixel", "normalized"]
@@ -119,11 +119,11 @@ class PoseSequence:
 
 
 def check_numbers(joints: Floats, confidence: Floats, where: str = "") -> None:
-    """Raise BadNumber for anything but finite coordinates and confidence in 0..1."""
+    """Raises BadNumber for a coordinate that is not finite, BadConfidence for a confidence outside 0..1."""
     if not np.isfinite(joints).all():
         raise BadNumber(f"a coordinate is not a finite number{where}", param="keypoints")
     if not ((confidence >= 0) & (confidence <= 1)).all():
-        raise BadNumber(f"a confidence lies outside 0..1{where}", param="keypoints")
+        raise BadConfidence(f"a confidence lies outside 0..1{where}", param="keypoints")
 
 
 def sequence_from_rate(joints: ArrayLike, fps: float, **kwargs: object) -> PoseSequence:

@@ -1,0 +1,508 @@
+"""The wire, version 1: every message of the stream and of `POST /v1/localize`, one schema for server and clients.
+
+Bytes enter, typed messages leave, and back. A stream message is told apart by its `type`; unknown fields are ignored
+(the compatibility policy), everything else is checked here or in `keypoints`: what passes is well-typed, what does not
+raises MalformedMessage or BadNumber and says where. Media times are seconds on the client's clock; the server numbers
+its messages without gaps. `SUBPROTOCOL` names the encoding; another one would be another pair of codec functions over
+the same structs.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Any, Literal, TypeVar
+
+import msgspec
+from msgspec import UNSET, Struct, UnsetType
+from pydantic import ValidationError
+
+from poseline.decoding import DecodingOptions
+from poseline.errors import BadNumber, InputError, LayoutMismatch, MalformedMessage, UnknownMessage, UnsupportedOption
+from poseline.manifest import ModelManifest
+from poseline.pose import Coordinates
+from poseline.skeleton import SkeletonLayout, layout
+
+SUBPROTOCOL = "poseline.v1.json"
+MAX_JOINTS = 256
+"""Joints that a custom layout may name: whole-body sets have 133."""
+UPDATE_SECONDS = 0.5
+"""Media time between two `segment.updated` of a segment under `partials: all`."""
+
+Joint = list[float] | None
+Keypoints = list[Joint]
+Space = str  # checked by `Coordinates`, whose message names the known ones
+
+
+# --- what both doors share ---------------------------------------------------------------------------------------
+
+
+class CustomLayout(Struct, frozen=True):
+    """A layout that is not registered: its joint names, in the order in which they come."""
+
+    joints: list[str]
+    name: Literal["custom"] = "custom"
+
+
+class CoordinatesSpec(Struct, frozen=True):
+    """What the numbers of a pose mean; `y_axis` is down by default in an image, up elsewhere."""
+
+    space: Space = "camera_m"
+    dims: int = 3
+    y_axis: Literal["up", "down"] | None = None
+    facing: Literal["+z", "-z"] = "-z"
+    mirrored: bool = False
+    image_size: tuple[int, int] | None = None
+
+
+class DecodingChoice(Struct, frozen=True, kw_only=True):
+    """How scores become segments; what is left out is as the model's manifest says. Durations in seconds."""
+
+    min_score: float | None = None
+    off_score: float | None = None
+    min_duration: float | None = None
+    off_hang: float | None = None
+    max_duration: float | None = None
+    classes: list[str] | None = None
+    gap_reset: float = 2.0
+
+
+class ModelInfo(Struct, frozen=True):
+    """Which network answers, and under which licence."""
+
+    name: str
+    version: str
+    digest: str
+    layout: str
+    license: str
+    research_only: bool
+
+
+class Notice(Struct, frozen=True):
+    """Something that the caller should know about an answer that was given all the same."""
+
+    code: str
+    detail: str
+
+
+# --- POST /v1/localize -------------------------------------------------------------------------------------------
+
+
+class TrackSpec(Struct, frozen=True):
+    """One person of a recording: keypoints (frames × joints × (dims + optional confidence)); a null joint is missing.
+
+    start_frame: the recording's frame at which this track begins.
+    """
+
+    track_id: str
+    keypoints: list[Keypoints]
+    start_frame: int = 0
+
+
+class LocalizeOptions(DecodingChoice, frozen=True, kw_only=True):
+    """`return` may hold "segments" and "scores"; the latter come at most `frame_scores_hz` times a second."""
+
+    mode: Literal["online", "offline"] = "online"
+    max_segments: int | None = None
+    returns: list[Literal["segments", "scores"]] = msgspec.field(name="return", default_factory=lambda: ["segments"])
+    frame_scores_hz: float = 5.0
+
+
+class LocalizeRequest(Struct, frozen=True, kw_only=True):
+    """A finished recording: exactly one of `fps` and `timestamps` (seconds, strictly rising) gives its clock."""
+
+    tracks: list[TrackSpec]
+    layout: str | CustomLayout
+    coordinates: CoordinatesSpec = CoordinatesSpec()
+    fps: float | None = None
+    timestamps: list[float] | None = None
+    id: str | None = None
+    model: str = "default"
+    options: LocalizeOptions = LocalizeOptions()
+
+
+class FoundSegment(Struct, frozen=True):
+    """One action, half-open [start, end) in seconds and [start_frame, end_frame) on the client's own frames."""
+
+    segment_id: str
+    track_id: str
+    label: str
+    label_id: int
+    start: float
+    end: float
+    start_frame: int
+    end_frame: int
+    score: float
+
+
+class FrameScores(Struct, frozen=True):
+    """Scores of one track over time: at `t[i]` the best classes were `top[i]` = [[label_id, score], …]."""
+
+    track_id: str
+    t: list[float]
+    top: list[list[tuple[int, float]]]
+
+
+class LocalizeResponse(Struct, frozen=True, kw_only=True):
+    """Segments sorted by start, then track, then label."""
+
+    request_id: str
+    duration: float
+    fps_used: float
+    model: ModelInfo
+    segments: list[FoundSegment]
+    warnings: list[Notice]
+    timing_ms: dict[str, float]
+    id: str | UnsetType = UNSET
+    scores: list[FrameScores] | UnsetType = UNSET
+
+
+# --- stream: client to server ------------------------------------------------------------------------------------
+
+
+class StreamOptions(DecodingChoice, frozen=True, kw_only=True):
+    """scores_hz: `scores` messages a second and track, 0 for none, the grid's rate or more for every frame."""
+
+    partials: Literal["none", "changes", "all"] = "changes"
+    scores_hz: float = 0.0
+    on_overload: Literal["block", "drop_oldest", "fail"] = "block"
+
+
+class ClientInfo(Struct, frozen=True):
+    name: str = ""
+    version: str = ""
+
+
+class SessionStart(Struct, frozen=True, kw_only=True, tag="session.start"):
+    """The first message of every stream."""
+
+    layout: str | CustomLayout
+    coordinates: CoordinatesSpec = CoordinatesSpec()
+    fps: float | None = None
+    model: str = "default"
+    options: StreamOptions = StreamOptions()
+    client: ClientInfo | None = None
+
+
+class Person(Struct, frozen=True):
+    id: str
+    kp: Keypoints
+
+
+class Frame(Struct, frozen=True):
+    """Everybody who is seen at media time `t`; nobody is a valid answer."""
+
+    t: float
+    people: list[Person]
+
+
+class Frames(Struct, frozen=True, tag="frames"):
+    """Frames in rising time; `seq` is the client's number of the first of them."""
+
+    seq: int
+    frames: list[Frame]
+
+
+class Flush(Struct, frozen=True, tag="flush"):
+    """Close open segments now, of one track or of all, and go on."""
+
+    track_id: str | None = None
+
+
+class Keepalive(Struct, frozen=True, tag="keepalive"):
+    pass
+
+
+class SessionClose(Struct, frozen=True, tag="session.close"):
+    pass
+
+
+ClientMessage = SessionStart | Frames | Flush | Keepalive | SessionClose
+
+
+# --- stream: server to client ------------------------------------------------------------------------------------
+
+
+class Numbered(Struct, kw_only=True):
+    """Head of every server message; the outbox fills it in when the message is posted."""
+
+    seq: int = 0
+    session_id: str = ""
+
+
+class LayoutConversion(Struct, frozen=True, rename={"source": "from", "target": "to"}):
+    source: str
+    target: str
+    approximate: bool
+
+
+class SessionStarted(Numbered, kw_only=True, tag="session.started"):
+    """hop: seconds between two scores. algorithmic_latency: seconds by which a score lags behind its pose."""
+
+    model: ModelInfo
+    classes: list[str]
+    layout_conversion: LayoutConversion
+    limits: dict[str, float]
+    algorithmic_latency: float
+    hop: float
+    options: dict[str, Any]
+
+
+class Ack(Numbered, kw_only=True, tag="ack"):
+    """Frames up to `client_seq` are accepted; `queue_depth` grid frames still wait for the network."""
+
+    client_seq: int
+    t: float
+    queue_depth: int
+    realtime_factor: float
+    dropped: int
+
+
+class Scores(Numbered, kw_only=True, tag="scores"):
+    """The best classes at media time `t`: [[label_id, score], …], background included."""
+
+    t: float
+    track_id: str
+    top: list[tuple[int, float]]
+
+
+class SegmentStarted(Numbered, kw_only=True, tag="segment.started"):
+    segment_id: str
+    track_id: str
+    label: str
+    label_id: int
+    start: float
+    score: float
+
+
+class SegmentUpdated(Numbered, kw_only=True, tag="segment.updated"):
+    segment_id: str
+    track_id: str
+    label: str
+    label_id: int
+    start: float
+    end: float
+    score: float
+
+
+class SegmentFinal(Numbered, kw_only=True, tag="segment.final"):
+    """Sent once, never changed."""
+
+    segment_id: str
+    track_id: str
+    label: str
+    label_id: int
+    start: float
+    end: float
+    score: float
+    forced: str
+
+
+class SegmentRetracted(Numbered, kw_only=True, tag="segment.retracted"):
+    segment_id: str
+    track_id: str
+    label: str
+    label_id: int
+    reason: Literal["below_threshold", "too_short"]
+
+
+class TrackStarted(Numbered, kw_only=True, tag="track.started"):
+    track_id: str
+    t: float
+
+
+class TrackEnded(Numbered, kw_only=True, tag="track.ended"):
+    track_id: str
+    t: float
+    reason: str
+
+
+class Flushed(Numbered, kw_only=True, tag="flushed"):
+    t: float
+
+
+class Warn(Numbered, kw_only=True, tag="warning"):
+    code: str
+    detail: str
+    count: int | UnsetType = UNSET
+
+
+class SessionDraining(Numbered, kw_only=True, tag="session.draining"):
+    """The server is going away: it scores what it has accepted within `deadline` seconds and takes no more."""
+
+    deadline: float
+    resume: bool
+    retry_after: float
+
+
+class ErrorMessage(Numbered, kw_only=True, tag="error"):
+    code: str
+    detail: str
+    fatal: bool
+    param: str | UnsetType = UNSET
+    retry_after: float | UnsetType = UNSET
+
+
+class SessionClosed(Numbered, kw_only=True, tag="session.closed"):
+    frames_received: int
+    frames_processed: int
+    frames_dropped: int
+    media_seconds: float
+    wall_seconds: float
+    segments: int
+
+
+ServerMessage = (
+    SessionStarted
+    | Ack
+    | Scores
+    | SegmentStarted
+    | SegmentUpdated
+    | SegmentFinal
+    | SegmentRetracted
+    | TrackStarted
+    | TrackEnded
+    | Flushed
+    | Warn
+    | SessionDraining
+    | ErrorMessage
+    | SessionClosed
+)
+
+
+# --- bytes -------------------------------------------------------------------------------------------------------
+
+T = TypeVar("T")
+
+_encoder = msgspec.json.Encoder()
+_client = msgspec.json.Decoder(ClientMessage)
+_server = msgspec.json.Decoder(ServerMessage)
+_request = msgspec.json.Decoder(LocalizeRequest)
+_response = msgspec.json.Decoder(LocalizeResponse)
+
+
+def encode(message: Struct) -> bytes:
+    return _encoder.encode(message)
+
+
+def decode_client(data: bytes | str) -> ClientMessage:
+    """A message from a client. Raises MalformedMessage, UnknownMessage, BadNumber."""
+    return _decode(_client, data)
+
+
+def decode_server(data: bytes | str) -> ServerMessage | None:
+    """A message from the server; None for a type that this client does not know, as the compatibility policy asks."""
+    try:
+        return _decode(_server, data)
+    except UnknownMessage:
+        return None
+
+
+def decode_request(data: bytes) -> LocalizeRequest:
+    """The body of `POST /v1/localize`. Raises MalformedMessage, BadNumber."""
+    return _decode(_request, data)
+
+
+def decode_response(data: bytes) -> LocalizeResponse:
+    return _decode(_response, data)
+
+
+def _decode(decoder: msgspec.json.Decoder[T], data: bytes | str) -> T:
+    try:
+        return decoder.decode(data)
+    except msgspec.ValidationError as error:
+        raise _invalid(str(error)) from None
+    except msgspec.DecodeError as error:
+        raise _malformed(str(error), data) from None
+    except UnicodeDecodeError:
+        raise MalformedMessage("the text is not valid UTF-8") from None
+    except RecursionError:
+        raise MalformedMessage("the JSON is nested too deeply") from None
+
+
+def _invalid(problem: str) -> InputError:
+    """Well-formed JSON that is not the message it should be; msgspec says what it expected and where."""
+    what, _, where = problem.partition(" - at `")
+    param = where.rstrip("`").removeprefix("$").removeprefix(".") or None
+    if what.startswith("Number out of range"):
+        return BadNumber(f"a number is too large to be held: {where.rstrip('`')}", param=param)
+    if what.startswith("Invalid value") and param == "type":
+        return UnknownMessage(f"unknown message type {what.removeprefix('Invalid value ')}", param="type")
+    return MalformedMessage(problem, param=param, code="invalid_message")
+
+
+_NOT_JSON = re.compile(rb"""(?<!["\w])-?(nan|inf)""", re.IGNORECASE)
+
+
+def _malformed(problem: str, data: bytes | str) -> InputError:
+    """Malformed JSON; a NaN or an infinity written out gets its own name, for it is the commonest way to break it."""
+    raw = data.encode() if isinstance(data, str) else data
+    place = problem.rpartition("(byte ")[2].rstrip(")")
+    if place.isdigit():
+        at = int(place)  # where reading stopped: up to four characters into what it took for a null
+        if _NOT_JSON.search(raw, max(0, at - 5), at + 4):
+            return BadNumber(f"NaN and infinity are not JSON numbers (byte {at}); send null for a missing joint")
+    return MalformedMessage(problem)
+
+
+def schemas(types: Iterable[Any], ref_template: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """JSON Schemas of wire types: one reference each, by type name, and the components that they refer to."""
+    kinds = list(types)
+    found, components = msgspec.json.schema_components(kinds, ref_template=ref_template)
+    return {kind.__name__: schema for kind, schema in zip(kinds, found, strict=True)}, components
+
+
+# --- from the wire's words to the domain's -----------------------------------------------------------------------
+
+
+def layout_of(spec: str | CustomLayout) -> SkeletonLayout:
+    """Raises UnknownLayout, LayoutMismatch."""
+    if isinstance(spec, str):
+        return layout(spec)
+    names = [name.strip().lower().replace(" ", "_").replace("-", "_") for name in spec.joints]
+    if not 0 < len(names) <= MAX_JOINTS:
+        raise LayoutMismatch(f"a custom layout names {len(names)} joints, expected 1 to {MAX_JOINTS}", param="layout")
+    if len(set(names)) != len(names):
+        twice = sorted({name for name in names if names.count(name) > 1})
+        raise LayoutMismatch(f"a custom layout names {', '.join(twice)} more than once", param="layout")
+    return SkeletonLayout("custom", tuple(names), (-1,) * len(names))
+
+
+def coordinates_of(spec: CoordinatesSpec) -> Coordinates:
+    """Raises UnitUnknown, ShapeMismatch."""
+    y_axis = spec.y_axis or ("down" if spec.space in ("pixel", "normalized") else "up")
+    return Coordinates(spec.space, spec.dims, y_axis, spec.facing, spec.mirrored)  # pyright: ignore[reportArgumentType]
+
+
+_DECODING = ("min_score", "off_score", "min_duration", "off_hang", "max_duration")
+MAX_GAP_RESET = 10.0
+"""Seconds: a longer gap would be filled with more invented frames than seen ones."""
+
+
+def decoding_options(choice: DecodingChoice, defaults: DecodingOptions) -> DecodingOptions:
+    """The manifest's options with the caller's on top. Raises InputError, UnsupportedOption."""
+    if not 0 < choice.gap_reset <= MAX_GAP_RESET:
+        what = f"gap_reset is {choice.gap_reset}, expected more than 0 and at most {MAX_GAP_RESET} seconds"
+        raise InputError(what, param="options.gap_reset")
+    given = {name: value for name in _DECODING if (value := getattr(choice, name)) is not None}
+    given["updates"] = 0.0
+    if isinstance(choice, StreamOptions):
+        if choice.on_overload != "block":
+            raise UnsupportedOption(
+                f"on_overload is {choice.on_overload!r}, this server offers 'block'", param="options.on_overload"
+            )
+        if not choice.scores_hz >= 0:
+            raise InputError(f"scores_hz is {choice.scores_hz}, expected 0 or more", param="options.scores_hz")
+        given["updates"] = UPDATE_SECONDS if choice.partials == "all" else 0.0
+    try:
+        return DecodingOptions.model_validate(defaults.model_dump() | given)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(["options", *map(str, first["loc"])])
+        raise InputError(f"{name}: {first['msg']}", param=name) from None
+
+
+def model_info(manifest: ModelManifest, digest: str) -> ModelInfo:
+    return ModelInfo(
+        manifest.name, manifest.version, digest, manifest.layout, manifest.license, manifest.research_only
+    )
