@@ -9,7 +9,7 @@ Finals are sent once, in order of decision, and never change; any split of a seq
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import TracebackType
 
 import numpy as np
@@ -119,7 +119,7 @@ class OnlineLocalizer:
 
 
 class StreamLocalizer:
-    """One person's stream, localized in this process.
+    """One person's stream, localized in this process. `on_scores` sees every grid frame's scores (1 + K,).
 
     ```
     with StreamLocalizer(manifest, scorer) as stream:
@@ -138,14 +138,13 @@ class StreamLocalizer:
         layout: SkeletonLayout = BODY16,
         coordinates: Coordinates = NATIVE,
         classes: Sequence[str] | None = None,
+        on_scores: Callable[[GridFrame, Floats], None] | None = None,
     ) -> None:
         self._convert = open_converter(manifest, layout, coordinates)
         self._localizer = OnlineLocalizer(manifest, options, allowed=class_mask(manifest, classes))
         self._scorer = scorer
         self._slot = scorer.open()
-        self.scores: list[Floats] = []
-        self.frames: list[GridFrame] = []
-        self.keep_scores = False
+        self._on_scores = on_scores
 
     def __enter__(self) -> StreamLocalizer:
         return self
@@ -161,9 +160,8 @@ class StreamLocalizer:
             if grid_frame.first:
                 self._scorer.restart(self._slot)
             scores, boundaries = self._scorer.step(np.array([self._slot]), grid_frame.pose[None])
-            if self.keep_scores:
-                self.frames.append(grid_frame)
-                self.scores.append(scores[0])
+            if self._on_scores:
+                self._on_scores(grid_frame, scores[0])
             events += self._localizer.absorb(grid_frame, scores[0], boundaries[0])
         return events
 

@@ -1,14 +1,15 @@
 """Frame by frame through the network: the state pool and the step.
 
 The pool is one array of state rows; a stream owns a *slot* of them and a frame counter. A step gathers the rows that a
-level reads, runs its graph, and scatters the rows it wrote. Row 0 is always zero, and a tap from before the stream's
-first frame reads it, so a slot needs no reset: whatever its former owner left is never read.
+level reads, runs its graph, and scatters the rows it wrote. A slot's row 0 is always zero, and a tap from before the
+stream's first frame reads it, so a slot needs no reset: whatever its former owner left is never read.
 
 The graphs themselves are a callable, so that this module knows no runtime. Not thread-safe: one owner.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -34,42 +35,47 @@ class GraphRunner(Protocol):
 
 
 class _LevelRows:
-    """Where one level's rows lie in a slot, as arrays ready for broadcasting over a batch."""
+    """One level's rows within a slot, for every phase of a stream: tables to look up, nothing to compute per frame."""
 
-    def __init__(self, spec: StateSpec, level: LevelSpec) -> None:
+    def __init__(self, spec: StateSpec, level: LevelSpec, phases: int) -> None:
         base: dict[str, int] = {}
-        length: dict[str, int] = {}
-        every: dict[str, int] = {}
-        order: dict[str, int] = {}
-        at = 0
+        at = 1  # row 0 of a slot is zero for ever
         for ring in spec.rings:
-            base[ring.name], length[ring.name] = at, ring.length
+            base[ring.name] = at
             at += ring.length
-        for i, one in enumerate(spec.levels):
-            for name in one.writes:
-                every[name], order[name] = one.every, i
+        length = {ring.name: ring.length for ring in spec.rings}
+        writer = {name: i for i, one in enumerate(spec.levels) for name in one.writes}
         own = spec.levels.index(level)
-        rings = [tap.ring for tap in level.reads]
-        self.read_base = np.array([base[name] for name in rings], np.int64)
-        self.read_length = np.array([length[name] for name in rings], np.int64)
-        self.read_every = np.array([every[name] for name in rings], np.int64)
-        # A ring of an earlier level has already been written in this very frame.
-        self.read_ahead = np.array([int(order[name] < own) for name in rings], np.int64)
-        self.read_age = np.array([tap.age for tap in level.reads], np.int64)
-        self.write_base = np.array([base[name] for name in level.writes], np.int64)
-        self.write_length = np.array([length[name] for name in level.writes], np.int64)
-        self.every = level.every
+        seen = np.arange(phases)
+        self.due = (seen + 1) % level.every == 0
+        self.reads = np.zeros((phases, len(level.reads)), np.int64)
+        for i, tap in enumerate(level.reads):
+            # A ring of an earlier level has already been written in this very frame.
+            written = (seen + (writer[tap.ring] < own)) // spec.levels[writer[tap.ring]].every
+            position = written - tap.age
+            self.reads[:, i] = np.where(position >= 0, base[tap.ring] + position % length[tap.ring], 0)
+        self.writes = np.stack([base[name] + seen // level.every % length[name] for name in level.writes], axis=1)
 
 
 class StatePool:
-    """State rows of up to `slots` streams; float32 (1 + slots × rows, width)."""
+    """State rows of up to `slots` streams: float32 (slots × (1 + rows), width).
+
+    All rows that a level touches depend only on how many frames the stream has seen, and after `period` frames they
+    repeat (every ring has been filled by then). So a stream's clock is a phase: 0 … period - 1 while its rings fill,
+    then period … 2·period - 1 round and round.
+    """
 
     def __init__(self, spec: StateSpec, slots: int) -> None:
         self.spec = spec
         self.slots = slots
-        self._rows = np.zeros((1 + slots * spec.rows, spec.width), np.float32)
-        self._count = np.zeros(slots, np.int64)  # frames seen
-        self._levels = {level.name: _LevelRows(spec, level) for level in spec.levels}
+        every = {name: level.every for level in spec.levels for name in level.writes}
+        period = math.lcm(*(ring.length * every[ring.name] for ring in spec.rings), *every.values())
+        self._levels = {level.name: _LevelRows(spec, level, 2 * period) for level in spec.levels}
+        self._next = np.arange(1, 2 * period + 1)
+        self._next[-1] = period
+        self._rows = np.zeros((slots * (1 + spec.rows), spec.width), np.float32)
+        self._first = np.arange(slots) * (1 + spec.rows)
+        self._phase = np.zeros(slots, np.int64)
         self._free = list(range(slots - 1, -1, -1))
 
     @property
@@ -81,7 +87,7 @@ class StatePool:
         if not self._free:
             raise Overloaded(f"all {self.slots} stream slots are taken")
         slot = self._free.pop()
-        self._count[slot] = 0
+        self._phase[slot] = 0
         return slot
 
     def close(self, slot: int) -> None:
@@ -89,29 +95,23 @@ class StatePool:
 
     def restart(self, slot: int) -> None:
         """Forget everything that the slot's stream has seen."""
-        self._count[slot] = 0
+        self._phase[slot] = 0
 
     def due(self, level: str, slots: Slots) -> Slots:
         """Those of `slots` for which the level runs at this frame."""
-        every = self._levels[level].every
-        return slots if every == 1 else slots[(self._count[slots] + 1) % every == 0]
+        return slots[self._levels[level].due[self._phase[slots]]]
 
     def read(self, level: str, slots: Slots) -> Floats:
         """The rows that the level reads: (B, taps, width)."""
-        at = self._levels[level]
-        seen = self._count[slots][:, None] + at.read_ahead
-        position = seen // at.read_every - at.read_age
-        rows = 1 + slots[:, None] * self.spec.rows + at.read_base + position % at.read_length
-        return self._rows[np.where(position >= 0, rows, 0)]
+        rows = self._levels[level].reads[self._phase[slots]] + self._first[slots, None]
+        return self._rows.take(rows, axis=0)
 
     def write(self, level: str, slots: Slots, rows: Floats) -> None:
         """Store the rows (B, writes, width) that the level made."""
-        at = self._levels[level]
-        position = (self._count[slots] // at.every)[:, None]
-        self._rows[1 + slots[:, None] * self.spec.rows + at.write_base + position % at.write_length] = rows
+        self._rows[self._levels[level].writes[self._phase[slots]] + self._first[slots, None]] = rows
 
     def advance(self, slots: Slots) -> None:
-        self._count[slots] += 1
+        self._phase[slots] = self._next[self._phase[slots]]
 
 
 class StepScorer:

@@ -19,9 +19,7 @@ _PARENTS = np.array([max(parent, 0) for parent in BODY16.parents])
 _HOLD_FRAMES = round(HOLD * 30)
 
 
-def resample(
-    poses: Floats, labels: NDArray[np.int64], frames: int, tempo: float
-) -> tuple[Floats, NDArray[np.int64]]:
+def resample(poses: Floats, labels: NDArray[np.int64], frames: int, tempo: float) -> tuple[Floats, NDArray[np.int64]]:
     """The clip at `tempo` times its speed, `frames` long; beyond its end it stands still and its labels are -1."""
     at = np.arange(frames) * tempo
     last = len(labels) - 1

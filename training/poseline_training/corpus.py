@@ -89,10 +89,10 @@ def _read(settings: DataSettings, one: SetSettings) -> list[LabelledSequence]:
 def _all_classes(settings: DataSettings, read: list[list[LabelledSequence]]) -> tuple[str, ...]:
     names = ["background"]
     for sequences in read:
-        names += [name for name in common_labels(sequences[0], settings.label_map)[1:] if name not in names]
+        names += common_labels(sequences[0], settings.label_map)[1:]
     if settings.actor:
-        names += [name for name in ACTIONS if name not in names]
-    return tuple(names)
+        names += ACTIONS
+    return tuple(dict.fromkeys(names))
 
 
 def _training_set(

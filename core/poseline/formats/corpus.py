@@ -15,6 +15,7 @@ import json
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +56,7 @@ def read_corpus(path: Path, sequence: str | None = None) -> list[LabelledSequenc
     arrays = _read_arrays(path)
     joints, pointers = arrays["joints"], arrays["seq_ptr"]
     classes = tuple(str(name) for name in meta["classes"])
-    skeleton_layout, coordinates, columns = _skeleton(path.parent, str(meta.get("set", path.parent.name)))
+    skeleton_layout, coordinates, columns = _skeleton(path.parent, str(meta.get("name", path.parent.name)))
     if columns is not None:
         joints = joints[:, columns]
     labels = arrays["frame_label"].astype(np.int64)
@@ -96,7 +97,7 @@ def runs(labels: NDArray[np.int64]) -> list[tuple[int, int, int]]:
     if len(labels) == 0:
         return []
     borders = np.r_[0, np.flatnonzero(np.diff(labels)) + 1, len(labels)]
-    return [(int(a), int(b), int(labels[a])) for a, b in zip(borders[:-1], borders[1:], strict=True) if labels[a] > 0]
+    return [(int(a), int(b), int(labels[a])) for a, b in pairwise(borders) if labels[a] > 0]
 
 
 def _read_json(path: Path) -> Mapping[str, Any]:

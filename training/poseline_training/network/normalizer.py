@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from poseline.skeleton import SkeletonLayout
+from poseline_training.network.graph import fold
 
 TORSO_FRAMES = 300
 """Frames after which the running torso length becomes an exponential mean: ten seconds."""
@@ -53,7 +54,8 @@ class PoseNormalizer(nn.Module):
             seen = torch.zeros_like(confidence[..., :1])
             seen[:, 2:] = 1
             torso, count = self._torso_lengths(joints, confidence)
-            features = self.features(joints, earlier, seen, torso, count, confidence)
+            pair = self.scaled_pair(joints, earlier, seen, torso, count)
+            features = torch.cat([pair @ self.mix, confidence], -1)
             return self.norm(features.flatten(0, 1)).view_as(features)
 
     @torch.no_grad()
@@ -70,21 +72,29 @@ class PoseNormalizer(nn.Module):
     def running_torso(self, joints: Tensor, confidence: Tensor, length: Tensor, count: Tensor) -> tuple[Tensor, Tensor]:
         """One frame more: joints (B, V, 3), confidence (B, V), length and count (B, 1) so far."""
         now = torch.linalg.vector_norm(joints[:, self.neck] - joints[:, self.pelvis], dim=-1, keepdim=True)
-        known = ((confidence[:, self.neck] > 0) & (confidence[:, self.pelvis] > 0)).float().unsqueeze(-1)
-        known = known * (now > 0).float()
+        both = confidence[:, self.neck : self.neck + 1] * confidence[:, self.pelvis : self.pelvis + 1]
+        known = (both * now > 0).float()
         count = torch.clamp(count + known, max=TORSO_FRAMES)
         return length + known * (now - length) / torch.clamp(count, min=1), count
 
-    def features(
-        self, joints: Tensor, earlier: Tensor, seen: Tensor, torso: Tensor, count: Tensor, confidence: Tensor
-    ) -> Tensor:
-        """Before the batch norm. joints and earlier (…, V, 3), seen, torso and count (…, 1), confidence (…, V)."""
+    def scaled_pair(self, joints: Tensor, earlier: Tensor, seen: Tensor, torso: Tensor, count: Tensor) -> Tensor:
+        """The pose now and two frames earlier about the root now, by torso length: (…, 2·V·3).
+
+        joints and earlier (…, V, 3), seen, torso and count (…, 1). What was not seen earlier did not move.
+        """
         root = joints[..., self.pelvis : self.pelvis + 1, :]
         now = (joints - root).flatten(-2)
-        before = (earlier - root).flatten(-2)
-        before = seen * before + (1 - seen) * now
-        gain = torch.where(count > 0, _TORSO / torch.clamp(torso, min=1e-9), torch.zeros_like(torso))
-        return torch.cat([gain * (torch.cat([now, before], -1) @ self.mix), confidence], -1)
+        before = now + seen * ((earlier - root).flatten(-2) - now)
+        gain = torch.clamp(count, max=1) * _TORSO / torch.clamp(torso, min=1e-9)
+        return gain * torch.cat([now, before], -1)
+
+    def folded(self) -> nn.Linear:
+        """(scaled pair, confidence) → features, batch norm included: one linear layer."""
+        pair, V = self.mix.shape[0], self.V
+        weight = torch.zeros(pair + V, self.size)
+        weight[:pair, : 9 * V] = self.mix
+        weight[pair:, 9 * V :] = torch.eye(V)
+        return fold(weight, self.norm)
 
 
 def _mixing(layout: SkeletonLayout, pelvis: int) -> Tensor:

@@ -23,7 +23,10 @@ class _FirstStep(nn.Module):
     def __init__(self, network: Localizer, body: nn.Module, width: int) -> None:
         super().__init__()
         self.normalizer, self.body, self.width = network.normalizer, body, width
-        self.scale, self.shift = _affine(network.normalizer.norm)
+        self.features = network.normalizer.folded()
+        exists = torch.zeros(width)
+        exists[3 * network.normalizer.V + 2] = 1
+        self.exists = nn.Parameter(exists)  # a constant of the graph: marks a row as written
         self.classes = network.classify.out_features
         self.head = nn.Linear(network.classify.in_features, self.classes + 2)
         with torch.no_grad():
@@ -43,16 +46,10 @@ class _FirstStep(nn.Module):
         n = 3 * norm.V
         torso, count = norm.running_torso(joints, confidence, newer[:, n : n + 1], newer[:, n + 1 : n + 2])
         earlier, seen = older[:, :n].unflatten(1, (norm.V, 3)), older[:, n + 2 : n + 3]
-        features = norm.features(joints, earlier, seen, torso, count, confidence) * self.scale + self.shift
-        row = torch.cat([joints.flatten(1), torso, count, torch.ones_like(torso)], -1)
-        return features, F.pad(row, (0, self.width - row.shape[1]))
-
-
-def _affine(norm: nn.BatchNorm1d) -> tuple[nn.Parameter, nn.Parameter]:
-    """The batch norm in evaluation, as scale and shift."""
-    scale = norm.weight / torch.sqrt(norm.running_var + norm.eps)  # pyright: ignore[reportOperatorIssue]
-    shift = norm.bias - norm.running_mean * scale  # pyright: ignore[reportOperatorIssue]
-    return nn.Parameter(scale.detach().clone()), nn.Parameter(shift.detach().clone())
+        pair = norm.scaled_pair(joints, earlier, seen, torso, count)
+        row = torch.cat([joints.flatten(1), torso, count], -1)
+        row = F.pad(row, (0, self.width - row.shape[1])) + self.exists
+        return self.features(torch.cat([pair, confidence], -1)), row
 
 
 def deployed(network: Localizer) -> Steps:

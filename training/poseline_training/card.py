@@ -1,0 +1,156 @@
+"""The model card beside a bundle: what it is for, what it learnt from, what was measured, two plots."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+
+from poseline.bundle import ModelBundle
+from poseline.formats.corpus import FPS, read_corpus
+from poseline_training.config import EvaluationSet, ExportSettings
+from poseline_training.evaluate import StreamedSequence, stream_all
+from poseline_training.network.localizer import Localizer
+from poseline_training.runtime import open_scorer
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+
+_COLUMNS = (
+    ("frame acc.", lambda m: m["frame_accuracy"]),
+    ("macro F1", lambda m: m["frame_macro_f1"]),
+    ("frame mAP", lambda m: m["frame_map"]),
+    ("segment mAP@.1", lambda m: m["segment_map"]["0.1"]),
+    ("@.3", lambda m: m["segment_map"]["0.3"]),
+    ("@.5", lambda m: m["segment_map"]["0.5"]),
+    ("F1@10", lambda m: m["f1"]["10"]),
+    ("@25", lambda m: m["f1"]["25"]),
+    ("@50", lambda m: m["f1"]["50"]),
+    ("start p-AP .5 s", lambda m: m["start_p_ap"]["0.5"]),
+    ("1 s", lambda m: m["start_p_ap"]["1.0"]),
+)
+
+
+def write_card(settings: ExportSettings, bundle: ModelBundle, network: Localizer) -> None:
+    """README.md, confusion.png and timeline.png in the bundle's folder."""
+    streamed = {
+        one.corpus: stream_all(
+            bundle.manifest,
+            open_scorer(bundle),
+            read_corpus(settings.data.root / one.corpus / f"{one.split}.npz"),
+            settings.data.label_map,
+        )
+        for one in settings.evaluate
+    }
+    if streamed:
+        pooled = [one for many in streamed.values() for one in many]
+        _plot_confusion(pooled, bundle.manifest.classes, bundle.path / "confusion.png")
+        _plot_timeline(next(iter(streamed.values()))[0], bundle.manifest.classes, bundle.path / "timeline.png")
+    (bundle.path / "README.md").write_text(_text(settings, bundle, network))
+
+
+def _text(settings: ExportSettings, bundle: ModelBundle, network: Localizer) -> str:
+    manifest = bundle.manifest
+    size = sum(p.numel() for p in network.parameters())
+    classes = ", ".join(manifest.classes[1:])
+    parts = [
+        f"# {manifest.name} (version {manifest.version})",
+        manifest.description,
+        f"**Licence of these weights: {manifest.license}.** "
+        + (
+            "Research use only: some of the recordings were given for research alone. "
+            if manifest.research_only
+            else ""
+        )
+        + "**Not a medical device.**",
+        "## What it does",
+        f"Causal, frame by frame at {manifest.fps:g} frames a second, no look-ahead. Input: `{manifest.layout}`, "
+        f"{' or '.join(manifest.spaces)}. {len(manifest.classes) - 1} actions and background: {classes}.",
+        f"{size / 1e6:.2f} M parameters; {manifest.state.bytes_per_stream / 1024:.1f} KiB of state per person.",
+        "## Data",
+        settings.data_notes,
+        "## Measured",
+        "Every sequence went through the online path; events are those that the service sends, with its one decoder. All "
+        "classes open. Fractions. These recordings of people unseen in training were read while the recipe was chosen: "
+        "development data, not a blind test.",
+        *(_table(one, manifest.metrics[one.corpus]) for one in settings.evaluate if one.corpus in manifest.metrics),
+    ]
+    if len(manifest.metrics) > 1:
+        parts.append(_mean_table(manifest.metrics))
+    if manifest.metrics:
+        parts += ["![Confusion over frames](confusion.png)", "![One recording's timeline](timeline.png)"]
+    parts += ["## Intended use and limits", settings.limits]
+    return "\n\n".join(parts) + "\n"
+
+
+def _table(one: EvaluationSet, measured: dict[str, Any]) -> str:
+    background = measured["poseline"]["background_share"]
+    delay = measured["poseline"]["start_delay_mean"]
+    rows = {name: m for name, m in measured.items() if name != "split"}
+    return (
+        f"### {one.corpus} ({one.split}, {measured['poseline']['seconds'] / 60:.1f} minutes)\n\n"
+        + _rows(rows)
+        + f"\n\nAlways saying background would have frame accuracy {background:.3f} and nothing else. "
+        f"Mean start delay {delay:.2f} s."
+    )
+
+
+def _mean_table(metrics: dict[str, Any]) -> str:
+    names = [name for name in next(iter(metrics.values())) if name != "split"]
+    background = np.mean([m["poseline"]["background_share"] for m in metrics.values()])
+    cells = {name: [np.mean([get(m[name]) for m in metrics.values()]) for _, get in _COLUMNS] for name in names}
+    lines = [_header(), *(_line(name, values) for name, values in cells.items())]
+    lines.append(_line("always background", [background, *([0.0] * (len(_COLUMNS) - 1))]))
+    return f"### Mean of the {len(metrics)} sets\n\n" + "\n".join(lines)
+
+
+def _rows(measured: dict[str, Any]) -> str:
+    return "\n".join([_header(), *(_line(name, [get(m) for _, get in _COLUMNS]) for name, m in measured.items())])
+
+
+def _header() -> str:
+    return "| | " + " | ".join(name for name, _ in _COLUMNS) + " |\n|" + "---|" * (len(_COLUMNS) + 1)
+
+
+def _line(name: str, values: list[Any]) -> str:
+    return f"| {name} | " + " | ".join(f"{value:.3f}" for value in values) + " |"
+
+
+def _plot_confusion(streamed: list[StreamedSequence], classes: tuple[str, ...], path: Path) -> None:
+    labels = np.concatenate([one.labels for one in streamed])
+    found = np.concatenate([one.scores for one in streamed]).argmax(1)[labels >= 0]
+    labels = labels[labels >= 0]
+    counts = np.zeros((len(classes), len(classes)))
+    np.add.at(counts, (labels, found), 1)
+    present = np.flatnonzero(counts.sum(1))
+    shares = counts[present] / counts[present].sum(1, keepdims=True)
+    figure, axes = plt.subplots(figsize=(11, 10), layout="constrained")
+    image = axes.imshow(shares, cmap="magma", vmin=0, vmax=1)
+    axes.set_yticks(range(len(present)), [classes[c] for c in present], fontsize=7)
+    axes.set_xticks(range(len(classes)), classes, rotation=90, fontsize=7)
+    axes.set_ylabel("true")
+    axes.set_xlabel("highest score")
+    axes.set_title("Share of each true class's frames, all evaluation sets")
+    figure.colorbar(image, shrink=0.6)
+    figure.savefig(path, dpi=80)
+    plt.close(figure)
+
+
+def _plot_timeline(one: StreamedSequence, classes: tuple[str, ...], path: Path) -> None:
+    seconds = np.arange(len(one.labels)) / FPS
+    shown = sorted({c for *_, c in one.truths()} | {c for _, _, c, _ in one.detections()})
+    figure, axes = plt.subplots(figsize=(13, 0.42 * len(shown) + 1.2), layout="constrained")
+    for row, c in enumerate(shown):
+        axes.fill_between(seconds, row + 0.02, row + 0.02 + 0.6 * one.scores[:, c], color="#4c78a8", alpha=0.35, lw=0)
+        for start, end, _ in (t for t in one.truths() if t[2] == c):
+            axes.plot([start, end], [row + 0.9, row + 0.9], color="#333333", lw=4, solid_capstyle="butt")
+        for start, end, _, _ in (d for d in one.detections() if d[2] == c):
+            axes.plot([start, end], [row + 0.75, row + 0.75], color="#f58518", lw=4, solid_capstyle="butt")
+    axes.set_yticks([row + 0.5 for row in range(len(shown))], [classes[c] for c in shown])
+    axes.set_xlim(0, seconds[-1])
+    axes.set_xlabel("seconds")
+    axes.set_title(f"{one.name}: annotated (black), final segments (orange), scores (blue)")
+    figure.savefig(path, dpi=80)
+    plt.close(figure)

@@ -1,0 +1,1 @@
+"""Metrics, one file per protocol, pure numpy on what the stream gave: `frames`, `segments`, `starts`."""
