@@ -91,7 +91,7 @@ class ModelManifest(_Frozen):
     fps: float = 30.0
     dims: tuple[int, ...] = (3,)
     spaces: tuple[Space, ...] = ("camera_m", "world_m")
-    look_ahead: int = Field(0, ge=0)
+    look_ahead: int = Field(default=0, ge=0)
     classes: tuple[str, ...] = Field(min_length=2)
     state: StateSpec
     decoding: DecodingOptions = DecodingOptions()

@@ -27,7 +27,8 @@ def resample(poses: Floats, labels: NDArray[np.int64], frames: int, tempo: float
     after = np.minimum(before + 1, last)
     share = np.clip(at - before, 0, 1).astype(np.float32)[:, None, None]
     nearest = np.minimum(np.round(at).astype(int), last)
-    return poses[before] * (1 - share) + poses[after] * share, np.where(at <= last, labels[nearest], -1)
+    mixed = np.asarray(poses[before] * (1 - share) + poses[after] * share, np.float32)
+    return mixed, np.where(at <= last, labels[nearest], -1)
 
 
 def slow_source(poses: Floats, rng: Generator) -> Floats:
@@ -37,7 +38,7 @@ def slow_source(poses: Floats, rng: Generator) -> Floats:
     source = np.minimum(np.round(np.arange(int(at[-1]) + 2) * step).astype(int), len(poses) - 1)
     before = at.astype(int)
     share = (at - before).astype(np.float32)[:, None, None]
-    return poses[source[before]] * (1 - share) + poses[source[before + 1]] * share
+    return np.asarray(poses[source[before]] * (1 - share) + poses[source[before + 1]] * share, np.float32)
 
 
 def augment(poses: Floats, settings: AugmentSettings, rng: Generator, strength: float = 1.0) -> Floats:
@@ -81,13 +82,13 @@ def _other_bones(joints: Floats, spread: float, rng: Generator) -> Floats:
     shift = (joints - joints[:, _PARENTS]) * (factor - 1)[:, None]
     for joint in range(1, len(_PARENTS)):  # a parent's shift moves all below it; parents come first
         shift[:, joint] += shift[:, _PARENTS[joint]]
-    return joints + shift
+    return np.asarray(joints + shift, np.float32)
 
 
 def _noise(joints: Floats, spread: float, rng: Generator) -> Floats:
     """Smooth joint noise: white, averaged over three frames."""
     white = rng.standard_normal((len(joints) + 2, *joints.shape[1:]), dtype=np.float32)
-    return joints + np.float32(spread / 3**0.5) * (white[:-2] + white[1:-1] + white[2:])
+    return np.asarray(joints + spread / 3**0.5 * (white[:-2] + white[1:-1] + white[2:]), np.float32)
 
 
 def _some_joints(rng: Generator, frames: int, most: int) -> tuple[NDArray[np.int64], int, int]:

@@ -55,26 +55,29 @@ def _text(settings: ExportSettings, bundle: ModelBundle, network: Localizer) -> 
     manifest = bundle.manifest
     size = sum(p.numel() for p in network.parameters())
     classes = ", ".join(manifest.classes[1:])
+    research = (
+        "Research use only: some of the recordings were given for research alone. " if manifest.research_only else ""
+    )
+    ability = (
+        f"Causal, frame by frame at {manifest.fps:g} frames a second, no look-ahead. Input: `{manifest.layout}`, "
+        f"{' or '.join(manifest.spaces)}. {len(manifest.classes) - 1} actions and background: {classes}."
+    )
+    method = (
+        "Every sequence went through the online path; events are those that the service sends, with its one decoder. "
+        "All classes open. Fractions. These recordings of people unseen in training were read while the recipe was "
+        "chosen: development data, not a blind test."
+    )
     parts = [
         f"# {manifest.name} (version {manifest.version})",
         manifest.description,
-        f"**Licence of these weights: {manifest.license}.** "
-        + (
-            "Research use only: some of the recordings were given for research alone. "
-            if manifest.research_only
-            else ""
-        )
-        + "**Not a medical device.**",
+        f"**Licence of these weights: {manifest.license}.** {research}**Not a medical device.**",
         "## What it does",
-        f"Causal, frame by frame at {manifest.fps:g} frames a second, no look-ahead. Input: `{manifest.layout}`, "
-        f"{' or '.join(manifest.spaces)}. {len(manifest.classes) - 1} actions and background: {classes}.",
+        ability,
         f"{size / 1e6:.2f} M parameters; {manifest.state.bytes_per_stream / 1024:.1f} KiB of state per person.",
         "## Data",
         settings.data_notes,
         "## Measured",
-        "Every sequence went through the online path; events are those that the service sends, with its one decoder. All "
-        "classes open. Fractions. These recordings of people unseen in training were read while the recipe was chosen: "
-        "development data, not a blind test.",
+        method,
         *(_table(one, manifest.metrics[one.corpus]) for one in settings.evaluate if one.corpus in manifest.metrics),
     ]
     if len(manifest.metrics) > 1:

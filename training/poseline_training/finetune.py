@@ -49,7 +49,7 @@ class Finetuning(TrainingModule):
         self.log_dict({"loss": loss, "frame_accuracy": right}, prog_bar=True)
         return loss
 
-    def on_train_batch_end(self, *_: object) -> None:
+    def on_train_batch_end(self, outputs: object, batch: object, batch_idx: int) -> None:
         self.average.update_parameters(self.network)
 
     def on_save_checkpoint(self, checkpoint: dict[str, object]) -> None:

@@ -12,6 +12,7 @@ import lightning as L
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint, RichProgressBar
 from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 
@@ -34,7 +35,7 @@ class TrainingModule(L.LightningModule):
         self.settings = settings
         self._weight_decay = weight_decay
 
-    def configure_optimizers(self):  # Lightning's own return type is a union of everything
+    def configure_optimizers(self) -> OptimizerLRScheduler:
         trained = [p for p in self.parameters() if p.requires_grad]
         optimizer = AdamW(trained, lr=self.settings.learning_rate, weight_decay=self._weight_decay)
         schedule = LambdaLR(optimizer, lambda step: warmup_cosine(self.settings, step))

@@ -16,10 +16,13 @@ from poseline.skeleton import SkeletonLayout
 
 def fold(weight: Tensor, norm: nn.BatchNorm1d) -> nn.Linear:
     """The linear layer that equals `norm(x @ weight)` in evaluation; weight (in, out)."""
-    scale = norm.weight / torch.sqrt(norm.running_var + norm.eps)  # pyright: ignore[reportOperatorIssue]
+    mean, variance = norm.running_mean, norm.running_var
+    assert mean is not None  # every norm here keeps running statistics
+    assert variance is not None
+    scale = norm.weight / torch.sqrt(variance + norm.eps)
     linear = nn.Linear(weight.shape[0], weight.shape[1])
     linear.weight = nn.Parameter((weight * scale).T.detach().clone())
-    linear.bias = nn.Parameter((norm.bias - norm.running_mean * scale).detach().clone())  # pyright: ignore
+    linear.bias = nn.Parameter((norm.bias - mean * scale).detach().clone())
     return linear
 
 
