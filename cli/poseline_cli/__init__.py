@@ -1,1 +1,86 @@
-"""."""
+"""The one command, `poseline`: a table of sub-commands, each imported only when it is run.
+
+It stands above every room, so that no room imports its users. A sub-command whose extra is not installed answers with
+the command that installs it; an error that Poseline raised on purpose is one line, not a traceback.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib import import_module
+from typing import NamedTuple
+
+import typer
+
+from poseline.errors import PoselineError
+
+
+class Entry(NamedTuple):
+    """Where a sub-command lives, the extra it needs, and what it does in one line."""
+
+    target: str
+    extra: str | None
+    help: str
+
+
+COMMANDS: dict[str, Entry] = {
+    "serve": Entry("poseline_service.cli:serve", "service", "Serve the HTTP and WebSocket API, the page and metrics."),
+    "stream": Entry("poseline.cli:stream", None, "Play a recording (or the actor) into a live stream; print events."),
+    "localize": Entry("poseline_cli.localize:localize", None, "Find the actions of a recording, here or by a server."),
+    "layouts": Entry("poseline.cli:layouts", None, "List the joint layouts that are understood."),
+    "models": Entry("poseline.cli:models", None, "List the model bundles of a folder."),
+    "pretrain": Entry("poseline_training.cli:pretrain", "training", "Teach the encoder without labels."),
+    "finetune": Entry("poseline_training.cli:finetune", "training", "Teach the localizer with labels."),
+    "evaluate": Entry("poseline_training.cli:evaluate", "training", "Stream a test split and score what comes out."),
+    "export": Entry("poseline_training.cli:export", "training", "Turn a checkpoint into a model bundle."),
+    "bench": Entry("poseline_bench.cli:bench", "bench", "Measure speed."),
+}
+
+
+app = typer.Typer(no_args_is_help=True, add_completion=False)
+
+
+@app.callback()
+def _root() -> None:  # pyright: ignore[reportUnusedFunction]
+    """Actions in streams of human poses: what, and exactly when."""
+
+
+def _stand_in(name: str, entry: Entry) -> Callable[[typer.Context], None]:
+    """A command that imports the real one and hands its arguments on, `--help` included."""
+
+    def run(ctx: typer.Context) -> None:
+        real = typer.Typer(add_completion=False)
+        real.command(name, help=entry.help)(_import(name, entry))
+        real(args=ctx.args, prog_name=f"poseline {name}")
+
+    return run
+
+
+def _import(name: str, entry: Entry) -> Callable[..., None]:
+    module, function = entry.target.split(":")
+    try:
+        return getattr(import_module(module), function)
+    except ModuleNotFoundError as error:
+        missing = error.name or ""
+        if entry.extra is None or missing.startswith("poseline"):
+            raise  # a fault of ours, not a missing extra
+        typer.echo(f"poseline {name} needs {missing}: pip install 'poseline[{entry.extra}]'", err=True)
+        raise typer.Exit(1) from None
+
+
+for _name, _entry in COMMANDS.items():
+    app.command(
+        _name,
+        help=_entry.help,
+        add_help_option=False,
+        context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+    )(_stand_in(_name, _entry))
+
+
+def main() -> None:
+    """The console script."""
+    try:
+        app(prog_name="poseline")
+    except PoselineError as error:
+        typer.echo(f"{error.code}: {error.detail}", err=True)
+        raise SystemExit(1) from None

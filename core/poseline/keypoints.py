@@ -30,12 +30,11 @@ def read_keypoints(
 
     Raises ShapeMismatch, BadNumber, BadConfidence.
     """
-    numbers = _rectangle(frames, len(layout.joints), dims)
-    if numbers is None:
-        numbers = np.array([_walk(kp, layout, dims, f"track {track}, frame {first + i}") for i, kp in enumerate(frames)])
-    if np.isfinite(numbers).all():
-        with np.errstate(over="ignore"):  # beyond float32 is beyond any room: it becomes infinity and is refused below
-            numbers = numbers.astype(np.float32)
+    read = _rectangle(frames, len(layout.joints), dims)
+    if read is None:
+        read = np.array([_walk(kp, layout, dims, f"track {track}, frame {first + i}") for i, kp in enumerate(frames)])
+    with np.errstate(over="ignore"):  # beyond float32 is beyond any room: it becomes infinity and is refused below
+        numbers: Floats = read.astype(np.float32)
     joints = numbers[..., :dims]
     confidence = numbers[..., dims] if numbers.shape[-1] > dims else np.ones(joints.shape[:2], np.float32)
     check_numbers(joints, confidence, f" (track {track}, frames {first} to {first + len(frames) - 1})")

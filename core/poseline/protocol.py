@@ -503,6 +503,4 @@ def decoding_options(choice: DecodingChoice, defaults: DecodingOptions) -> Decod
 
 
 def model_info(manifest: ModelManifest, digest: str) -> ModelInfo:
-    return ModelInfo(
-        manifest.name, manifest.version, digest, manifest.layout, manifest.license, manifest.research_only
-    )
+    return ModelInfo(manifest.name, manifest.version, digest, manifest.layout, manifest.license, manifest.research_only)

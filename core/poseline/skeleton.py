@@ -43,8 +43,15 @@ class SkeletonLayout:
 
     @property
     def mirror(self) -> tuple[int, ...]:
-        """Index permutation that swaps left and right; applying it twice is the identity."""
+        """Index permutation that swaps left and right; applying it twice is the identity.
+
+        Raises LayoutMismatch where a joint of one side has no twin: only a custom layout can be so.
+        """
         index = {name: i for i, name in enumerate(self.joints)}
+        if lone := [name for name in self.joints if _other_side(name) not in index]:
+            raise LayoutMismatch(
+                f"layout {self.name} cannot be mirrored: {', '.join(lone)} without twin", param="layout"
+            )
         return tuple(index[_other_side(name)] for name in self.joints)
 
     def landmark_index(self) -> dict[str, int]:

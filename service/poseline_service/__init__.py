@@ -1,1 +1,5 @@
-"""."""
+"""The server: pose streams in over WebSocket and HTTP, segment events out, one batch of network steps for all of them.
+
+Rooms, top to bottom: app > routes, stream > runtime > recordings > sessions > scheduler > engine > metrics > errors,
+settings, logging. Nothing below calls up; the event loop owns all session state, so there are no locks.
+"""

@@ -1,0 +1,120 @@
+"""The application: routes, the stream, the page, and what every HTTP request passes through.
+
+Around each request: an id for the log and for problem documents, one log line, two metrics. Errors of the domain become
+problem+json here and nowhere else. Starting loads the network beside the event loop, so `/livez` answers at once and
+`/readyz` when it is true.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from secrets import token_hex
+from time import perf_counter
+
+import structlog
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+from starlette.staticfiles import StaticFiles
+
+from poseline.errors import PoselineError
+from poseline_service.logging import log
+from poseline_service.openapi import describe_wire
+from poseline_service.problems import problem, problem_response
+from poseline_service.routes import router
+from poseline_service.runtime import Runtime
+from poseline_service.settings import ServiceSettings
+from poseline_service.stream import stream
+
+STATIC = Path(__file__).parent / "static"
+_HEADERS = {
+    "Content-Security-Policy": "default-src 'self'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+}
+_QUIET = ("/livez", "/readyz")
+"""Probes are counted, not logged."""
+
+
+def create_app(settings: ServiceSettings) -> FastAPI:
+    """The server's ASGI application; its `state.runtime` is what `serve` drains."""
+    app = FastAPI(title="Poseline", version="1", docs_url=None, redoc_url=None, lifespan=_lifespan)
+    app.state.runtime = Runtime(settings)
+    app.add_api_websocket_route("/v1/stream", stream)
+    app.include_router(router)
+    if STATIC.is_dir():
+        app.mount("/", StaticFiles(directory=STATIC, html=True))
+    app.middleware("http")(_accompany)
+    app.add_exception_handler(PoselineError, _on_domain_error)
+    app.add_exception_handler(HTTPException, _on_http_error)
+    app.add_exception_handler(RequestValidationError, _on_bad_parameter)
+    app.add_exception_handler(Exception, _on_bug)
+    describe_wire(app)
+    return app
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncGenerator[None]:
+    runtime: Runtime = app.state.runtime
+    settings = runtime.settings
+    stop_metrics = runtime.metrics.serve(settings.host, settings.metrics_port) if settings.metrics_port else None
+    loading = asyncio.create_task(runtime.start(), name="loading")
+    try:
+        yield
+    finally:
+        await loading
+        await runtime.stop()
+        if stop_metrics:
+            stop_metrics()
+
+
+async def _accompany(request: Request, answer: Callable[[Request], Awaitable[Response]]) -> Response:
+    """Id, log line and metrics of one HTTP request."""
+    request.state.request_id = request_id = token_hex(8)
+    structlog.contextvars.bind_contextvars(request_id=request_id)
+    begin = perf_counter()
+    status = 500
+    try:
+        response = await answer(request)
+        status = response.status_code
+        response.headers["X-Request-Id"] = request_id
+        response.headers.update(_HEADERS)
+        return response
+    finally:
+        seconds = perf_counter() - begin
+        route = getattr(request.scope.get("route"), "path", "unmatched")
+        labels = (route, request.method, str(status))
+        metrics = request.app.state.runtime.metrics
+        metrics.http_requests.labels(*labels).inc()
+        metrics.http_seconds.labels(*labels).observe(seconds)
+        if route not in _QUIET:
+            log.info("request", route=route, method=request.method, status=status, seconds=round(seconds, 4))
+
+
+def _on_domain_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, PoselineError)
+    return problem_response(error, request.url.path, request.state.request_id)
+
+
+def _on_http_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "http_error")
+    detail = f"{request.method} {request.url.path}: {error.detail}"
+    return problem(error.status_code, code, detail, request.url.path, request.state.request_id, headers=error.headers)
+
+
+def _on_bad_parameter(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    first = error.errors()[0]
+    param = ".".join(map(str, first["loc"]))
+    detail = f"{param}: {first['msg']}"
+    return problem(422, "invalid_input", detail, request.url.path, request.state.request_id, param=param)
+
+
+def _on_bug(request: Request, error: Exception) -> Response:
+    log.exception("request_failed", exc_info=error)
+    return problem_response(PoselineError(repr(error)), request.url.path, request.state.request_id)

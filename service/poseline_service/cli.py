@@ -1,0 +1,69 @@
+"""`poseline serve`: settings from the environment, uvicorn around the app, and a polite end on SIGTERM.
+
+uvicorn closes every socket the moment it is told to stop, before the application hears of it; `DrainingServer` lets the
+runtime drain first. A second signal ends the wait, as with uvicorn itself.
+"""
+
+from __future__ import annotations
+
+import socket
+from typing import Annotated
+
+import typer
+import uvicorn
+from pydantic import ValidationError
+
+from poseline.errors import InputError
+from poseline_service.app import create_app
+from poseline_service.logging import configure_logging, log
+from poseline_service.runtime import Runtime
+from poseline_service.settings import ServiceSettings, unknown_variables
+
+
+class DrainingServer(uvicorn.Server):
+    """uvicorn's server, which lets open streams finish before it stops."""
+
+    def __init__(self, config: uvicorn.Config, runtime: Runtime) -> None:
+        super().__init__(config)
+        self._runtime = runtime
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        await self._runtime.drain()
+        await super().shutdown(sockets)
+
+
+def serve(
+    host: Annotated[str | None, typer.Option(help="Address to listen on (POSELINE_HOST).")] = None,
+    port: Annotated[int | None, typer.Option(help="Port of API and page (POSELINE_PORT).")] = None,
+    models: Annotated[str | None, typer.Option(help="Folder of model bundles (POSELINE_MODELS).")] = None,
+) -> None:
+    """Serve the HTTP and WebSocket API, the page and the metrics."""
+    settings = read_settings(host=host, port=port, models=models)
+    configure_logging()
+    app = create_app(settings)
+    config = uvicorn.Config(
+        app,
+        host=settings.host,
+        port=settings.port,
+        log_config=None,
+        access_log=False,
+        ws_max_size=settings.message_bytes,
+        ws_per_message_deflate=False,
+        ws_ping_interval=20,
+        ws_ping_timeout=20,
+        timeout_graceful_shutdown=int(settings.drain_seconds),
+        server_header=False,
+    )
+    log.info("serving", host=settings.host, port=settings.port, metrics_port=settings.metrics_port)
+    DrainingServer(config, app.state.runtime).run()
+
+
+def read_settings(**given: object) -> ServiceSettings:
+    """Environment, with the command line on top. Raises InputError for a value or a name that is none."""
+    if unknown := unknown_variables():
+        raise InputError(f"no such setting: {', '.join(unknown)}")
+    try:
+        return ServiceSettings(**{name: value for name, value in given.items() if value is not None})  # pyright: ignore[reportArgumentType]
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise InputError(f"setting {'.'.join(map(str, first['loc']))}: {first['msg']}") from None

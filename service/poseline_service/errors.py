@@ -1,0 +1,43 @@
+"""What can go wrong in the server alone, beyond the domain's own errors (`poseline.errors`)."""
+
+from __future__ import annotations
+
+from poseline.errors import InputError, MalformedMessage, Overloaded
+
+
+class UnsupportedMedia(InputError):
+    """A content type that this server does not read."""
+
+    code = "unsupported_media_type"
+
+
+class UnsupportedEncoding(UnsupportedMedia):
+    code = "unsupported_encoding"
+
+
+class UnsupportedSubprotocol(MalformedMessage):
+    code = "unsupported_subprotocol"
+
+
+class BinaryMessage(MalformedMessage):
+    """A binary WebSocket message in a session that speaks JSON."""
+
+    code = "unsupported_data"
+
+
+class OutOfOrder(MalformedMessage):
+    """A message that cannot come at this point of a session."""
+
+    code = "out_of_order"
+
+
+class Silence(InputError):
+    """Nothing was heard from the client for too long."""
+
+    code = "idle_timeout"
+
+
+class ModelLoading(Overloaded):
+    """The network has not yet proved itself on its golden samples."""
+
+    code = "model_loading"

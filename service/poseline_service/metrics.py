@@ -1,0 +1,114 @@
+"""What the server counts, and the only door to prometheus_client.
+
+One `Metrics` per server with its own registry, so that two servers in one process do not mix. Names and labels follow
+docs/operations: base units, counters end in `_total`, labels never carry ids. Gauges are read when scraped, from the
+counters that their owners keep anyway; a scrape runs in the metrics server's own thread and only reads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, version
+
+from prometheus_client import GC_COLLECTOR, PLATFORM_COLLECTOR, CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import start_http_server as _start_http_server
+from prometheus_client.process_collector import ProcessCollector
+
+_HTTP = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10)
+_FRAME = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.033, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 1, 2, 5)
+_STAGE = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1)
+_SESSION = (1, 10, 60, 300, 1800, 3600, 4 * 3600, 12 * 3600)
+_BATCH = (1, 2, 4, 8, 16, 32, 64)
+
+
+class Metrics:
+    """Every metric of one server."""
+
+    def __init__(self) -> None:
+        self.registry = registry = CollectorRegistry()
+        ProcessCollector(registry=registry)
+        registry.register(PLATFORM_COLLECTOR)
+        registry.register(GC_COLLECTOR)
+        build = Gauge("poseline_build_info", "Version that runs.", ["version"], registry=registry)
+        build.labels(_version()).set(1)
+        self.model_info = Gauge(
+            "poseline_model_info",
+            "Model that answers.",
+            ["model", "model_version", "layout", "provider"],
+            registry=registry,
+        )
+        self.http_requests = Counter(
+            "poseline_http_requests_total", "HTTP requests.", ["route", "method", "status"], registry=registry
+        )
+        self.http_seconds = Histogram(
+            "poseline_http_request_duration_seconds",
+            "Time to answer an HTTP request.",
+            ["route", "method", "status"],
+            buckets=_HTTP,
+            registry=registry,
+        )
+        self.sessions_active = Gauge("poseline_sessions_active", "Open streams.", registry=registry)
+        self.sessions = Counter(
+            "poseline_sessions_total", "Streams that ended, by how.", ["model", "end_reason"], registry=registry
+        )
+        self.session_seconds = Histogram(
+            "poseline_session_duration_seconds", "Length of a stream.", ["model"], buckets=_SESSION, registry=registry
+        )
+        self.rejections = Counter(
+            "poseline_session_rejections_total", "Work refused at the door.", ["reason"], registry=registry
+        )
+        self.ws_closes = Counter(
+            "poseline_ws_closes_total", "WebSocket connections closed, by code.", ["code"], registry=registry
+        )
+        self.frames_received = Counter(
+            "poseline_frames_received_total",
+            "Frames received; a stream's frame holds everybody seen, a request's one track's pose.",
+            ["model"],
+            registry=registry,
+        )
+        self.frames_dropped = Counter(
+            "poseline_frames_dropped_total", "Poses that were not scored.", ["reason"], registry=registry
+        )
+        self.media_seconds = Counter(
+            "poseline_media_seconds_total", "Media time scored, of all tracks.", ["model"], registry=registry
+        )
+        self.frame_latency = Histogram(
+            "poseline_frame_latency_seconds",
+            "From a frame's arrival to its scores.",
+            ["model"],
+            buckets=_FRAME,
+            registry=registry,
+        )
+        self.stage = Histogram(
+            "poseline_stage_duration_seconds",
+            "Time in one stage: queue (a frame waits), infer (one step of a batch).",
+            ["stage"],
+            buckets=_STAGE,
+            registry=registry,
+        )
+        self.batch_size = Histogram(
+            "poseline_batch_size", "Tracks per step.", ["model"], buckets=_BATCH, registry=registry
+        )
+        self.queue_depth = Gauge("poseline_queue_depth", "Grid frames waiting.", ["model"], registry=registry)
+        self.segments = Counter(
+            "poseline_segments_total", "Segment events.", ["model", "label", "phase"], registry=registry
+        )
+        self.state_bytes = Gauge("poseline_state_bytes", "State rows of the tracks alive.", registry=registry)
+
+    def serve(self, host: str, port: int) -> Callable[[], None]:
+        """Answer scrapes in a thread of its own; the callable returned ends it."""
+        server, thread = _start_http_server(port, addr=host, registry=self.registry)
+
+        def stop() -> None:
+            server.shutdown()
+            server.server_close()
+            thread.join()
+
+        return stop
+
+
+def _version() -> str:
+    try:
+        return version("poseline")
+    except PackageNotFoundError:  # run from a checkout that is not installed
+        return "unknown"

@@ -1,0 +1,41 @@
+"""The API description: FastAPI's, with the wire's structs as its schemas, so that no second model of them exists."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import FastAPI
+from msgspec import Struct
+
+from poseline.protocol import LocalizeRequest, LocalizeResponse, schemas
+
+_WIRE: tuple[type[Struct], ...] = (LocalizeRequest, LocalizeResponse)
+_REF = "#/components/schemas/{name}"
+
+
+def body_of(kind: type[Struct]) -> dict[str, Any]:
+    """`openapi_extra` of a route that reads this struct."""
+    content = {"application/json": {"schema": {"$ref": _REF.format(name=kind.__name__)}}}
+    return {"requestBody": {"required": True, "content": content}}
+
+
+def result_of(kind: type[Struct]) -> dict[int | str, dict[str, Any]]:
+    """`responses` of a route that answers with this struct; every error is a problem document."""
+    content = {"application/json": {"schema": {"$ref": _REF.format(name=kind.__name__)}}}
+    return {
+        200: {"description": "The answer", "content": content},
+        "default": {"description": "A problem", "content": {"application/problem+json": {}}},
+    }
+
+
+def describe_wire(app: FastAPI) -> None:
+    """Add the wire's schemas to the app's OpenAPI document."""
+    generate = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        document = generate()
+        _, components = schemas(_WIRE, _REF)
+        document.setdefault("components", {}).setdefault("schemas", {}).update(components)
+        return document
+
+    app.openapi = openapi

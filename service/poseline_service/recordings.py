@@ -1,0 +1,82 @@
+"""The request of `POST /v1/localize`, from the body's bytes to native poses.
+
+What leaves is a `Recording` that was read and found good; what is wrong with the body raises. Reading a large body takes
+a while and holds no session state: call it in a thread.
+"""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass
+
+from poseline.errors import InputError, MalformedMessage, ModeUnavailable, TooLarge
+from poseline.keypoints import read_tracks
+from poseline.online import open_converter
+from poseline.pose import PoseSequence
+from poseline.protocol import LocalizeRequest, Notice, decode_request
+from poseline.skeleton import Floats
+from poseline_service.sessions import approximation
+from poseline_service.settings import ServiceSettings
+from poseline_service.tracks import LoadedModel
+
+
+@dataclass(frozen=True)
+class Recording:
+    """A request that was read and found good: its tracks, and their native poses (T, 16, 4)."""
+
+    request: LocalizeRequest
+    tracks: list[PoseSequence]
+    poses: list[Floats]
+    warnings: list[Notice]
+
+
+def read_recording(body: bytes, encoding: str, model: LoadedModel, settings: ServiceSettings) -> Recording:
+    """Raises whatever is wrong with the request."""
+    request = decode_request(_decompress(body, settings.decompressed_bytes) if encoding == "gzip" else body)
+    model.named(request.model)
+    _check_options(request)
+    _check_size(request, settings)
+    tracks = read_tracks(request)
+    manifest = model.bundle.manifest
+    convert = open_converter(manifest, tracks[0].layout, tracks[0].coordinates)
+    source, target = tracks[0].layout.name, manifest.layout
+    warnings: list[Notice] = []
+    if convert.approximate:
+        warnings.append(Notice("layout_approximate", approximation(source, target)))
+    elif source != target:
+        warnings.append(Notice("layout_converted", f"{source} to {target}"))
+    return Recording(request, tracks, [convert(one.joints, one.confidence) for one in tracks], warnings)
+
+
+def _decompress(body: bytes, limit: int) -> bytes:
+    inflate = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
+    try:
+        text = inflate.decompress(body, limit + 1)
+    except zlib.error as error:
+        raise MalformedMessage(f"the body is not gzip: {error}", code="invalid_encoding") from None
+    if len(text) > limit:
+        raise TooLarge(f"the body decompresses to more than {limit} bytes", code="decompressed_too_large")
+    if not inflate.eof or inflate.unused_data:
+        raise MalformedMessage("the gzip body is cut off or followed by more data", code="invalid_encoding")
+    return text
+
+
+def _check_options(request: LocalizeRequest) -> None:
+    options = request.options
+    if options.mode == "offline":
+        raise ModeUnavailable("this model has no network that looks ahead; ask for mode 'online'", param="options.mode")
+    if options.max_segments is not None and options.max_segments < 1:
+        raise InputError(f"max_segments is {options.max_segments}, expected 1 or more", param="options.max_segments")
+    if not options.frame_scores_hz > 0:
+        what = f"frame_scores_hz is {options.frame_scores_hz}, expected more than 0"
+        raise InputError(what, param="options.frame_scores_hz")
+
+
+def _check_size(request: LocalizeRequest, settings: ServiceSettings) -> None:
+    if len(request.tracks) > settings.tracks_per_session:
+        what = f"the request holds {len(request.tracks)} tracks, the limit is {settings.tracks_per_session}"
+        raise TooLarge(what, param="tracks", code="too_many_tracks")
+    frames = sum(len(track.keypoints) for track in request.tracks)
+    if frames > settings.max_frames:
+        what = f"the request holds {frames} frames in all, the limit is {settings.max_frames}"
+        raise TooLarge(what, param="tracks", code="too_many_frames")

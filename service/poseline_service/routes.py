@@ -1,0 +1,159 @@
+"""The HTTP routes: localize, discovery, probes, and the demo's actor. Thin: each turns a request into a call.
+
+Answers are the wire's own structs, encoded by the protocol. A handler raises domain errors; `app` turns them into
+problem+json in one place.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from fastapi import APIRouter, Request
+from msgspec import json
+from starlette.responses import Response
+
+from poseline.errors import TooLarge
+from poseline.manifest import ModelManifest
+from poseline.protocol import LocalizeRequest, LocalizeResponse, encode
+from poseline.skeleton import LAYOUTS, SkeletonLayout, layout
+from poseline_service.errors import ModelLoading, UnsupportedEncoding, UnsupportedMedia
+from poseline_service.openapi import body_of, result_of
+from poseline_service.runtime import Runtime
+from poseline_service.tracks import LoadedModel
+
+router = APIRouter()
+DEMO_SECONDS = 120.0
+
+
+def _runtime(request: Request) -> Runtime:
+    return request.app.state.runtime
+
+
+def _json(value: Any) -> Response:
+    return Response(json.encode(value), media_type="application/json")
+
+
+# --- probes ------------------------------------------------------------------------------------------------------
+
+
+@router.get("/livez", summary="The process runs and its event loop turns")
+async def livez() -> Response:
+    return _json({"status": "live"})
+
+
+@router.get("/readyz", summary="The network has proved itself and new work is welcome")
+async def readyz(request: Request) -> Response:
+    runtime = _runtime(request)
+    if not runtime.ready:
+        runtime.model()
+        raise ModelLoading("this server is shutting down", retry_after=runtime.settings.retry_after)
+    return _json({"status": "ready"})
+
+
+# --- localize ----------------------------------------------------------------------------------------------------
+
+
+@router.post(
+    "/v1/localize",
+    summary="A finished recording to its action segments",
+    openapi_extra=body_of(LocalizeRequest),
+    responses=result_of(LocalizeResponse),
+)
+@router.post("/localize", include_in_schema=False)
+async def localize(request: Request) -> Response:
+    runtime = _runtime(request)
+    model = runtime.admit()
+    encoding = _encoding(request)
+    body = await _body(request, runtime.settings.body_bytes)
+    answer = await runtime.recordings.localize(body, encoding, model, request.state.request_id)
+    return Response(encode(answer), media_type="application/json")
+
+
+def _encoding(request: Request) -> str:
+    """The body's encoding. Raises UnsupportedMedia, UnsupportedEncoding."""
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind != "application/json":
+        raise UnsupportedMedia(f"content type is {kind or 'missing'}, expected application/json")
+    encoding = request.headers.get("content-encoding", "identity").strip().lower()
+    if encoding not in ("identity", "gzip"):
+        raise UnsupportedEncoding(f"content encoding is {encoding}, expected gzip or none")
+    return encoding
+
+
+async def _body(request: Request, limit: int) -> bytes:
+    """Read no more than `limit` bytes. Raises TooLarge."""
+    declared = request.headers.get("content-length", "")
+    body = bytearray()
+    if not (declared.isdigit() and int(declared) > limit):
+        async for chunk in request.stream():
+            body += chunk
+            if len(body) > limit:
+                break
+        else:
+            return bytes(body)
+    raise TooLarge(f"the body is larger than {limit} bytes")
+
+
+# --- discovery ---------------------------------------------------------------------------------------------------
+
+
+def _described(model: LoadedModel) -> dict[str, Any]:
+    manifest: ModelManifest = model.bundle.manifest
+    shown = manifest.model_dump(mode="json", exclude={"files", "state", "format_version"})
+    return shown | {
+        "digest": model.bundle.digest,
+        "algorithmic_latency": manifest.look_ahead / manifest.fps,
+        "hop": 1 / manifest.fps,
+        "state_bytes_per_track": manifest.state.bytes_per_stream,
+    }
+
+
+def _shape(one: SkeletonLayout) -> dict[str, Any]:
+    return {"name": one.name, "joints": one.joints, "bones": one.bones, "mirror": one.mirror}
+
+
+@router.get("/v1/models", summary="The models that answer")
+async def models(request: Request) -> Response:
+    return _json({"models": [_described(_runtime(request).model())]})
+
+
+@router.get("/v1/models/{name}", summary="One model: classes, thresholds, licence, what it measured")
+async def model(request: Request, name: str) -> Response:
+    return _json(_described(_runtime(request).model().named(name)))
+
+
+@router.get("/v1/layouts", summary="The joint layouts that are understood")
+async def layouts() -> Response:
+    return _json({"layouts": [_shape(one) for one in LAYOUTS.values()]})
+
+
+@router.get("/v1/layouts/{name}", summary="One layout: joint names in order, bones, left-right twins")
+async def one_layout(name: str) -> Response:
+    return _json(_shape(layout(name)))
+
+
+# --- the page's actor --------------------------------------------------------------------------------------------
+
+
+@router.get("/demo/actor.json", summary="The scripted actor's poses with their true segments")
+async def actor(seed: int = 0, seconds: float = 30.0) -> Response:
+    if not 0 < seconds <= DEMO_SECONDS:
+        raise TooLarge(f"seconds is {seconds:g}, expected more than 0 and at most {DEMO_SECONDS:g}", param="seconds")
+    return _json(await asyncio.to_thread(_performance, seed, seconds))
+
+
+def _performance(seed: int, seconds: float) -> dict[str, Any]:
+    from poseline.actor import perform  # only the page asks for it
+
+    performance = perform(seed, seconds=seconds)
+    poses = performance.poses
+    return {
+        "fps": round((len(poses) - 1) / poses.duration, 6),
+        "layout": poses.layout.name,
+        "joints": poses.layout.joints,
+        "bones": poses.layout.bones,
+        "coordinates": {"space": poses.coordinates.space, "dims": 3, "facing": poses.coordinates.facing},
+        "frames": poses.joints.astype(float).round(4).tolist(),
+        "segments": performance.segments,
+    }

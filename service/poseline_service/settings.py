@@ -1,0 +1,73 @@
+"""Every setting of the server, read once from the environment (`POSELINE_*`), frozen, none unknown.
+
+Limits are refused politely and reported to clients (`session.started.limits`); each field says its unit and why its
+default is what it is.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+PREFIX = "POSELINE_"
+
+
+class ServiceSettings(BaseSettings):
+    """Settings of one server process."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid")
+
+    host: str = Field("127.0.0.1", description="Address to listen on. Local by default: open it on purpose.")
+    port: int = Field(8000, ge=0, le=65535, description="Port of the API and the page; 0 lets the system choose.")
+    metrics_port: int = Field(
+        9464,
+        ge=0,
+        le=65535,
+        description="Port of /metrics, apart from traffic so that a firewall can tell them apart; 0 turns it off.",
+    )
+    models: Path = Field(Path("models"), description="Folder of model bundles; its file DEFAULT names one.")
+    model: str | None = Field(None, description="Bundle to load instead of the default one.")
+
+    max_sessions: int = Field(4096, ge=1, description="Open streams; more are refused at the door with 503.")
+    slots: int = Field(
+        8192, ge=1, description="Tracks alive in all sessions. Memory is taken only as they are used (≤ 24 KiB each)."
+    )
+    max_pending: int = Field(
+        20_000,
+        ge=1,
+        description="Grid frames waiting for the network over which new work is refused: about two seconds of a core.",
+    )
+    retry_after: float = Field(1.0, gt=0, description="Seconds after which a refused client may come back.")
+
+    max_batch: int = Field(64, ge=1, description="Tracks per step: beyond it a larger batch gains little on a core.")
+    max_steps: int = Field(16, ge=1, description="Frames of one track per job: bounds how long live streams wait.")
+
+    message_bytes: int = Field(256 * 1024, ge=1024, description="Largest WebSocket message; larger ones close 1009.")
+    frames_per_message: int = Field(64, ge=1, description="Frames in one message: about 2 s at 30 fps.")
+    people_per_frame: int = Field(16, ge=1, description="People in one frame.")
+    tracks_per_session: int = Field(32, ge=1, description="Tracks alive in one session, or in one request.")
+    queue_frames: int = Field(256, ge=1, description="Pending grid frames at which a session's socket is not read.")
+    queue_messages: int = Field(1024, ge=1, description="Unsent messages at which a session's socket is not read.")
+    ack_frames: int = Field(64, ge=1, description="Frames after which an ack is sent.")
+    ack_seconds: float = Field(1.0, gt=0, description="Seconds after which an ack is sent if frames came.")
+    start_seconds: float = Field(10.0, gt=0, description="Seconds from handshake to session.start.")
+    idle_seconds: float = Field(30.0, gt=0, description="Seconds without any message before a session is closed.")
+    drain_seconds: float = Field(30.0, gt=0, description="Seconds that sessions get to finish when the server stops.")
+
+    body_bytes: int = Field(32 * 1024**2, ge=1024, description="Largest body of POST /v1/localize.")
+    decompressed_bytes: int = Field(64 * 1024**2, ge=1024, description="Largest body once decompressed.")
+    max_frames: int = Field(108_000, ge=1, description="Frames of all tracks of a request: one hour at 30 fps.")
+
+    def limits(self) -> dict[str, float]:
+        """What a client of a stream should know."""
+        names = ("message_bytes", "frames_per_message", "people_per_frame", "tracks_per_session", "queue_frames")
+        return {name: getattr(self, name) for name in (*names, "start_seconds", "idle_seconds")}
+
+
+def unknown_variables() -> list[str]:
+    """Variables that look like settings and are none: most likely misspelt, and silently ignored otherwise."""
+    known = {PREFIX + name.upper() for name in ServiceSettings.model_fields}
+    return sorted(name for name in os.environ if name.startswith(PREFIX) and name.upper() not in known)
