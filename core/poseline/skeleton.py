@@ -93,7 +93,6 @@ _STAND_INS: dict[str, tuple[tuple[str, ...], ...]] = {
     "spine": (("pelvis", "shoulder_center"),),
     "head": (("left_ear", "right_ear"), ("nose",)),
     "neck": (("shoulder_center", "head"),),
-    "nose": (("head",),),
     "left_hand": (("left_wrist", "left_index"), ("left_wrist",)),
     "right_hand": (("right_wrist", "right_index"), ("right_wrist",)),
     "left_hand_tip": (("left_index",),),

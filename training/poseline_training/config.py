@@ -5,7 +5,7 @@ the resolved whole is saved with every run.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field
@@ -18,19 +18,24 @@ class Settings(BaseModel):
 
     @classmethod
     def load(cls, path: Path, **changes: object) -> Self:
-        """Read a YAML file; `changes` (command-line options that were given) win over it."""
-        values = yaml.safe_load(path.read_text()) or {}
-        return cls.model_validate(values | {k: v for k, v in changes.items() if v is not None})
+        """Read a YAML file, on top of the one that its `base` names; `changes` that are not None win over both."""
+        return cls.model_validate(_read(path) | {k: v for k, v in changes.items() if v is not None})
 
     def save(self, path: Path) -> None:
         path.write_text(yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False))
+
+
+def _read(path: Path) -> dict[str, Any]:
+    values: dict[str, Any] = yaml.safe_load(path.read_text()) or {}
+    base = values.pop("base", None)
+    return (_read(path.parent / base) if base else {}) | values
 
 
 class SetSettings(Settings):
     """One corpus file to train on.
 
     weight: share of the crops that come from it. restitch: share of those that are joined anew from pieces.
-    native_facing: nothing to set; the corpus' skeletons.json says it.
+    min_seconds: shorter sequences are left out.
     """
 
     corpus: str

@@ -54,6 +54,10 @@ class Queue(nn.Module):
         self.register_buffer("vectors", F.normalize(torch.randn(length, width), dim=1))
         self.register_buffer("at", torch.zeros((), dtype=torch.long))
 
+    def negatives(self) -> Tensor:
+        """(length, width), a copy: the queue moves on before the gradient is taken."""
+        return self.vectors.clone()
+
     @torch.no_grad()
     def push(self, new: Tensor) -> None:
         places = (torch.arange(len(new), device=new.device) + self.at) % len(self.vectors)

@@ -6,6 +6,7 @@ Keeps a running mean of the weights, which is what evaluation and export use.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,7 +19,7 @@ from poseline_training.network.localizer import Localizer
 from poseline_training.objective import class_weights, localization_loss
 from poseline_training.pretrain import pretrained_weights
 from poseline_training.running import RESOLVED, TrainingModule, checkpoint, make_trainer, start
-from poseline_training.sampling import LabelledBatches, loader
+from poseline_training.sampling import LabelledBatches
 
 
 class Finetuning(TrainingModule):
@@ -49,7 +50,8 @@ class Finetuning(TrainingModule):
         self.log_dict({"loss": loss, "frame_accuracy": right}, prog_bar=True)
         return loss
 
-    def on_train_batch_end(self, outputs: object, batch: object, batch_idx: int) -> None:
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        super().optimizer_step(*args, **kwargs)
         self.average.update_parameters(self.network)
 
     def on_save_checkpoint(self, checkpoint: dict[str, object]) -> None:
@@ -64,7 +66,7 @@ def finetune(settings: FinetuneSettings, folder: Path, resume: bool = False) -> 
     if settings.init:
         module.network.load_state_dict(pretrained_weights(settings.init), strict=False)
         module.average.module.load_state_dict(module.network.state_dict())
-    start(trainer, module, loader(LabelledBatches(data, settings, settings.context), settings), folder, resume)
+    start(trainer, module, LabelledBatches(data, settings, settings.context), folder, resume)
 
 
 def finetuned(folder: Path) -> tuple[Localizer, tuple[str, ...]]:

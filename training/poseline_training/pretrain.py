@@ -22,7 +22,7 @@ from poseline_training.contrast import (
 from poseline_training.corpus import load_training_data
 from poseline_training.network.localizer import Localizer
 from poseline_training.running import TrainingModule, checkpoint, make_trainer, start
-from poseline_training.sampling import TwoViews, loader
+from poseline_training.sampling import TwoViews
 
 _KEPT = ("normalizer.", "body.")
 
@@ -54,12 +54,12 @@ class Pretraining(TrainingModule):
         key_features, keys = self._keys(weak)
         real = real_snippets(real_frames, settings.snippet)
         matched = match(features.detach(), key_features, real, settings.matching)
-        positive, negatives = snippet_terms(projected, keys, matched, real, self.snippets.vectors)
+        positive, negatives = snippet_terms(projected, keys, matched, real, self.snippets.negatives())
         dense, nearest = info_nce(positive, negatives, settings.temperature)
         clip = self.query.clip(features, real)
         with torch.no_grad():
             key_clip = self.key.clip(key_features, real)
-        whole, _nearest = info_nce((clip * key_clip).sum(-1), [clip @ self.clips.vectors.T], settings.temperature)
+        whole, _nearest = info_nce((clip * key_clip).sum(-1), [clip @ self.clips.negatives().T], settings.temperature)
         self.snippets.push(some_snippets(keys, real))
         self.clips.push(key_clip)
         loss = whole + settings.dense_weight * dense
@@ -70,7 +70,7 @@ class Pretraining(TrainingModule):
 def pretrain(settings: PretrainSettings, folder: Path, resume: bool = False) -> None:
     data = load_training_data(settings.data)
     trainer = make_trainer(settings, folder)
-    start(trainer, Pretraining(settings), loader(TwoViews(data, settings), settings), folder, resume)
+    start(trainer, Pretraining(settings), TwoViews(data, settings), folder, resume)
 
 
 def pretrained_weights(path: Path) -> dict[str, Tensor]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 import math
 import warnings
 from pathlib import Path
+from typing import Any
 
 import lightning as L
 import torch
@@ -15,8 +16,10 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
+from torch.utils.data import Dataset
 
 from poseline_training.config import RunSettings
+from poseline_training.sampling import loader
 
 RESOLVED = "config.yaml"
 
@@ -35,6 +38,10 @@ class TrainingModule(L.LightningModule):
         self.settings = settings
         self._weight_decay = weight_decay
 
+    def on_train_batch_start(self, batch: object, batch_idx: int) -> None:
+        """Dropout, like the batch itself, is a function of seed and step: a resumed run draws what it would have drawn."""
+        torch.manual_seed(self.settings.seed * 1_000_003 + self.global_step)
+
     def configure_optimizers(self) -> OptimizerLRScheduler:
         trained = [p for p in self.parameters() if p.requires_grad]
         optimizer = AdamW(trained, lr=self.settings.learning_rate, weight_decay=self._weight_decay)
@@ -49,19 +56,20 @@ def make_trainer(settings: RunSettings, folder: Path) -> L.Trainer:
     L.seed_everything(settings.seed, verbose=False)
     # Batches come by number and in order; Lightning's advice on shuffling and worker counts does not apply.
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-    epochs = math.ceil(settings.steps / settings.checkpoint_every)
     return L.Trainer(
         accelerator=settings.accelerator,
         devices=settings.devices,
         precision=settings.precision,
         max_steps=settings.steps,
-        max_epochs=epochs,
+        max_epochs=1,  # a run is one pass over its numbered batches
         gradient_clip_val=2.0,
         log_every_n_steps=25,
         logger=TensorBoardLogger(folder, name="", version=""),
         callbacks=[
             RichProgressBar(),
-            ModelCheckpoint(folder, filename="last", every_n_epochs=1, save_top_k=1, enable_version_counter=False),
+            ModelCheckpoint(
+                folder, filename="last", every_n_train_steps=settings.checkpoint_every, enable_version_counter=False
+            ),
         ],
         enable_model_summary=False,
         use_distributed_sampler=False,
@@ -73,7 +81,9 @@ def checkpoint(folder: Path) -> Path:
     return folder / "last.ckpt"
 
 
-def start(trainer: L.Trainer, module: TrainingModule, batches: object, folder: Path, resume: bool) -> None:
+def start(trainer: L.Trainer, module: TrainingModule, batches: Dataset[Any], folder: Path, resume: bool) -> None:
     """Train, from the run's checkpoint where `resume` is set and one exists."""
     found = checkpoint(folder)
-    trainer.fit(module, batches, ckpt_path=str(found) if resume and found.exists() else None)  # pyright: ignore
+    loaded = loader(batches, module.settings, lambda: trainer.global_step)
+    trainer.fit(module, loaded, ckpt_path=str(found) if resume and found.exists() else None)
+    trainer.save_checkpoint(found)

@@ -4,7 +4,7 @@ where it stopped, whatever the number of worker processes.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -80,29 +80,25 @@ class TwoViews(Dataset[tuple[Tensor, Tensor, Tensor]]):
 
 
 class _Numbers(Sampler[int]):
-    """Batch numbers of one epoch; Lightning tells the epoch, so a resumed run begins at its own."""
+    """The numbers of the batches that a run has still to see. Its length is the whole run's: so Lightning counts."""
 
-    def __init__(self, per_epoch: int) -> None:
-        self._per_epoch = per_epoch
-        self._epoch = 0
-
-    def set_epoch(self, epoch: int) -> None:
-        self._epoch = epoch
+    def __init__(self, steps: int, reached: Callable[[], int]) -> None:
+        self._steps = steps
+        self._reached = reached
 
     def __len__(self) -> int:
-        return self._per_epoch
+        return self._steps
 
     def __iter__(self) -> Iterator[int]:
-        first = self._epoch * self._per_epoch
-        return iter(range(first, first + self._per_epoch))
+        return iter(range(self._reached(), self._steps))
 
 
-def loader(batches: Dataset[Any], settings: RunSettings) -> DataLoader[Any]:
-    """Batches in order, made by `settings.workers` processes; an epoch is the stretch between two checkpoints."""
+def loader(batches: Dataset[Any], settings: RunSettings, reached: Callable[[], int]) -> DataLoader[Any]:
+    """Batches in order, made by `settings.workers` processes; `reached` tells how many steps the run has made."""
     return DataLoader(
         batches,
         batch_size=None,
-        sampler=_Numbers(min(settings.checkpoint_every, settings.steps)),
+        sampler=_Numbers(settings.steps, reached),
         num_workers=settings.workers,
         persistent_workers=settings.workers > 0,
         prefetch_factor=4 if settings.workers else None,

@@ -1,1 +1,1 @@
-"""Readers and writers of files, one format each. A reader gives checked pose sequences; nothing here knows a network."""
+"""Readers and writers of files, one format each. A reader gives checked pose sequences."""

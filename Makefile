@@ -1,0 +1,41 @@
+# Every habit has one door here. `make serve` needs nothing but Python 3.11+; all others set up the full environment.
+PYTHON ?= python3
+VENV := .venv
+SERVE := .venv-serve
+BIN := $(VENV)/bin
+
+.PHONY: setup serve test check bench demo clean
+
+setup: $(VENV)/.ready          ## .venv with every extra that development needs
+serve: $(SERVE)/.ready         ## the server with the default model, on http://127.0.0.1:8000
+	$(SERVE)/bin/poseline serve
+
+# torch is pinned before all else: an unpinned one would bring gigabytes of CUDA libraries.
+$(VENV)/.ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt torch
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $@
+
+$(SERVE)/.ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(SERVE)
+	$(SERVE)/bin/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[service]'
+	touch $@
+
+check: $(VENV)/.ready          ## format, lint, types, imports
+	$(BIN)/ruff format --check core service training benchmarks cli tests
+	$(BIN)/ruff check core service training benchmarks cli tests
+	$(BIN)/pyright --pythonpath $(BIN)/python
+	$(BIN)/lint-imports
+
+test: check                    ## check, then every test
+	$(BIN)/python -m pytest
+
+bench: $(VENV)/.ready          ## the engine's cost per stream-frame, beside the same run's sgemm peak
+	$(BIN)/poseline bench engine
+
+demo: $(VENV)/.ready           ## train on the scripted actor from nothing, export, serve, localize
+	scripts/demo.sh $(BIN)
+
+clean:
+	rm -rf $(VENV) $(SERVE) runs/demo

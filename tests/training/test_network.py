@@ -1,0 +1,152 @@
+"""The network's promises: causal, the same frame by frame, blind to place, unit and what it is told is missing."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from poseline.manifest import LevelSpec, RingSpec, StateSpec, TapSpec
+from poseline.skeleton import BODY16
+from poseline.stepping import StepScorer
+from poseline_training.network.localizer import Localizer
+from poseline_training.network.steps import deployed
+
+BODIES = {"strided_u": 64, "gru": 64, "linear": 0}
+T = 77
+
+
+def motion(batch: int, frames: int = T, seed: int = 0) -> torch.Tensor:
+    """A random walk of joints around a standing skeleton, some of them unseen for a while."""
+    rng = torch.Generator().manual_seed(seed)
+    poses = torch.randn(batch, frames, 16, 4, generator=rng).cumsum(1) * 0.02
+    poses[..., 1] += torch.linspace(0, 1.6, 16)
+    poses[..., 3] = (torch.rand(batch, frames, 16, generator=rng) > 0.1).float()
+    return poses
+
+
+@pytest.fixture(scope="module", params=BODIES)
+def network(request: pytest.FixtureRequest) -> Localizer:
+    torch.manual_seed(0)
+    made = Localizer(BODY16, 12, request.param, BODIES[request.param], 0.1).train()
+    for seed in range(20):  # batch norms that have seen something
+        made(motion(4, 64, seed))
+    with torch.no_grad():
+        made.classify.weight.mul_(8)  # scores far from uniform, so that a difference would show
+    return made.eval()
+
+
+def scorer(network: Localizer, slots: int = 8) -> StepScorer:
+    steps = deployed(network)
+    modules = {level.name: level.module for level in steps.levels}
+    spec = StateSpec(
+        width=steps.width,
+        rings=tuple(RingSpec(name=name, length=length) for name, length in steps.rings),
+        levels=tuple(
+            LevelSpec(
+                name=level.name,
+                graph="",
+                every=level.every,
+                reads=tuple(TapSpec(ring=ring, age=age) for ring, age in level.reads),
+                writes=level.writes,
+            )
+            for level in steps.levels
+        ),
+    )
+
+    def run(level: str, feeds: dict[str, np.ndarray]) -> list[np.ndarray]:
+        with torch.no_grad():
+            out = modules[level](*(torch.from_numpy(value) for value in feeds.values()))
+        return [one.numpy() for one in (out if isinstance(out, tuple) else (out,))]
+
+    return StepScorer(spec, run, slots)
+
+
+def full(network: Localizer, poses: torch.Tensor) -> np.ndarray:
+    with torch.no_grad():
+        return network(poses)[0].softmax(-1).numpy()
+
+
+def test_frame_by_frame_equals_the_full_sequence(network: Localizer) -> None:
+    poses = motion(3)
+    scores, boundaries = scorer(network).replay(poses.numpy())
+    with torch.no_grad():
+        logits, borders = network(poses)
+    assert np.abs(scores - logits.softmax(-1).numpy()).max() < 1e-5
+    assert np.abs(boundaries - borders.sigmoid().numpy()).max() < 1e-5
+    assert scores.std() > 0.01, "scores that do not vary would prove nothing"
+
+
+@settings(max_examples=15, deadline=None)
+@given(data=st.data())
+def test_streams_that_come_and_go_do_not_touch_one_another(data: st.DataObject) -> None:
+    """Random batches of streams at random times on reused slots: each as if it were alone."""
+    torch.manual_seed(0)
+    network = Localizer(BODY16, 5, "strided_u", 64).eval()
+    engine = scorer(network, slots=4)
+    poses = motion(6, 40, seed=1)
+    expected = full(network, poses)
+    live: dict[int, int] = {}  # stream → slot
+    clock = dict.fromkeys(range(6), 0)
+    for _ in range(120):
+        stream = data.draw(st.integers(0, 5))
+        if stream not in live and len(live) < 4:
+            live[stream], clock[stream] = engine.open(), 0
+        some = [one for one in live if data.draw(st.booleans())]
+        if some:
+            joints = np.stack([poses[one, clock[one]].numpy() for one in some])
+            scores, _ = engine.step(np.array([live[one] for one in some]), joints)
+            for one, row in zip(some, scores, strict=True):
+                assert np.abs(row - expected[one, clock[one]]).max() < 1e-5
+                clock[one] += 1
+        for one in [one for one in live if clock[one] == 40 or data.draw(st.integers(0, 15)) == 0]:
+            engine.close(live.pop(one))
+
+
+def test_dropping_the_state_would_be_seen(network: Localizer) -> None:
+    """The negative control of the tests above."""
+    poses = motion(1)
+    engine = scorer(network)
+    slot = np.array([engine.open()])
+    forgetful = []
+    for t in range(T):
+        engine.restart(int(slot[0]))
+        forgetful.append(engine.step(slot, poses[:, t].numpy())[0])
+    assert np.abs(np.stack(forgetful, 1) - full(network, poses)).max() > 0.01
+
+
+@pytest.mark.parametrize("t", [1, 30, 31, 32, 33, 76])
+def test_the_future_changes_nothing(network: Localizer, t: int) -> None:
+    poses = motion(2)
+    other = poses.clone()
+    other[:, t:, :, :3] += torch.randn_like(other[:, t:, :, :3])
+    difference = np.abs(full(network, poses) - full(network, other))
+    assert difference[:, :t].max() == 0
+    assert difference[:, t:].max() > 0
+
+
+def test_place_does_not_matter(network: Localizer) -> None:
+    poses = motion(2)
+    moved = poses.clone()
+    moved[..., :3] += torch.tensor([3.0, -1.0, 2.0])
+    assert np.abs(full(network, poses) - full(network, moved)).max() < 1e-3
+
+
+@pytest.mark.parametrize("unit", [0.01, 39.37, 1000.0])
+def test_the_unit_of_length_does_not_matter(network: Localizer, unit: float) -> None:
+    poses = motion(2)
+    other = poses.clone()
+    other[..., :3] *= unit
+    assert np.abs(full(network, poses) - full(network, other)).max() < 1e-3
+
+
+def test_a_person_without_a_torso_yet_has_finite_scores(network: Localizer) -> None:
+    poses = motion(1)
+    poses[:, :20, :, 3] = 0
+    poses[:, :20, :, :3] = 0
+    assert np.isfinite(full(network, poses)).all()
+
+
+def test_rows_too_narrow_for_a_pose_are_refused() -> None:
+    with pytest.raises(ValueError, match="state rows of 32 numbers cannot hold a pose's 51"):
+        deployed(Localizer(BODY16, 5, "strided_u", 32))

@@ -1,0 +1,163 @@
+"""The commands' insides on a tiny run: it resumes exactly, exports, and the bundle says what the network says."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from poseline.actor import perform
+from poseline.bundle import ModelBundle
+from poseline.errors import BundleError
+from poseline.online import localize
+from poseline.stepping import check_golden
+from poseline_training.config import (
+    ActorSettings,
+    DataSettings,
+    ExportSettings,
+    FinetuneSettings,
+    NetworkSettings,
+    PretrainSettings,
+)
+from poseline_training.export import export
+from poseline_training.finetune import Finetuning, finetune, finetuned
+from poseline_training.pretrain import pretrain, pretrained_weights
+from poseline_training.runtime import open_scorer
+
+pytestmark = [
+    # Lightning and the ONNX exporter use functions that torch itself has deprecated.
+    pytest.mark.filterwarnings("ignore"),
+]
+
+TINY = {
+    "steps": 6,
+    "batch": 2,
+    "frames": 64,
+    "checkpoint_every": 3,
+    "workers": 0,
+    "precision": "32-true",
+    "accelerator": "cpu",
+    "data": DataSettings(actor=ActorSettings(weight=1.0, streams=2, seconds=15)),
+    "network": NetworkSettings(width=64),
+}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("finetune")
+    finetune(FinetuneSettings(**TINY), folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def bundle(run: Path, tmp_path_factory: pytest.TempPathFactory) -> ModelBundle:
+    return export(
+        ExportSettings(
+            name="tiny",
+            run=run,
+            output=tmp_path_factory.mktemp("bundles") / "tiny-1",
+            license="Apache-2.0",
+            research_only=False,
+            description="for a test",
+            license_text="Apache-2.0",
+        )
+    )
+
+
+def test_the_resolved_settings_are_saved(run: Path) -> None:
+    assert FinetuneSettings.load(run / "config.yaml") == FinetuneSettings(**TINY)
+
+
+def test_unknown_settings_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "x.yaml").write_text("stepz: 3\n")
+    with pytest.raises(ValueError, match="stepz"):
+        FinetuneSettings.load(tmp_path / "x.yaml")
+
+
+def test_a_base_is_read_first(tmp_path: Path) -> None:
+    (tmp_path / "base.yaml").write_text("steps: 3\nseed: 5\n")
+    (tmp_path / "x.yaml").write_text("base: base.yaml\nsteps: 4\n")
+    settings = FinetuneSettings.load(tmp_path / "x.yaml", seed=None, batch=9)
+    assert (settings.steps, settings.seed, settings.batch) == (4, 5, 9)
+
+
+def test_a_resumed_run_ends_where_an_unbroken_one_does(run: Path, tmp_path: Path) -> None:
+    whole = FinetuneSettings(**TINY)
+
+    honest = Finetuning.training_step
+
+    def killed(self: Finetuning, batch: tuple[torch.Tensor, torch.Tensor], n: int) -> torch.Tensor:
+        if self.global_step == 4:  # one step after the checkpoint
+            raise ConnectionAbortedError("killed")
+        return honest(self, batch, n)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Finetuning, "training_step", killed)
+        with pytest.raises(ConnectionAbortedError):
+            finetune(whole, tmp_path)
+    first = finetuned(tmp_path)[0].state_dict()
+    finetune(whole, tmp_path, resume=True)
+    resumed, unbroken = finetuned(tmp_path)[0].state_dict(), finetuned(run)[0].state_dict()
+    assert any(not torch.equal(first[k], resumed[k]) for k in first), "the second half did nothing"
+    for name, value in unbroken.items():
+        torch.testing.assert_close(resumed[name], value, rtol=0, atol=1e-6, msg=name)
+
+
+@pytest.mark.parametrize("matching", ["time", "feature"])
+def test_pretraining_gives_weights_that_finetuning_takes(matching: str, tmp_path: Path) -> None:
+    pretrain(PretrainSettings(**TINY, matching=matching, queue=128), tmp_path / "pre")  # type: ignore[arg-type]
+    weights = pretrained_weights(tmp_path / "pre")
+    assert any(name.startswith("body.") for name in weights)
+    assert not any(name.startswith(("classify", "border")) for name in weights)
+    settings = FinetuneSettings(
+        **TINY | {"steps": 1, "checkpoint_every": 1, "learning_rate": 1e-9}, init=tmp_path / "pre"
+    )
+    finetune(settings, tmp_path / "fine")
+    tuned = finetuned(tmp_path / "fine")[0].state_dict()
+    torch.testing.assert_close(
+        tuned["body.conv0.linear.weight"], weights["body.conv0.linear.weight"], rtol=0, atol=1e-5
+    )
+
+
+def test_the_bundle_is_the_network_over_the_full_sequence(run: Path, bundle: ModelBundle) -> None:
+    network, _ = finetuned(run)
+    golden = bundle.golden()
+    scores, boundaries = open_scorer(bundle).replay(golden.poses)
+    with torch.no_grad():
+        logits, borders = network(torch.from_numpy(golden.poses))
+    assert np.abs(scores - logits.softmax(-1).numpy()).max() < 1e-5
+    assert np.abs(boundaries - borders.sigmoid().numpy()).max() < 1e-5
+
+
+def test_golden_samples_catch_another_network(bundle: ModelBundle) -> None:
+    scorer = open_scorer(bundle)
+    honest = scorer._run
+
+    def wrong(level: str, feeds: dict[str, np.ndarray]):  # type: ignore[no-untyped-def]
+        out = list(honest(level, feeds))
+        out[-1] = out[-1] * 1.01
+        return out
+
+    scorer._run = wrong
+    with pytest.raises(BundleError, match="golden samples differ"):
+        check_golden(bundle, scorer)
+
+
+def test_the_card_says_what_must_be_said(bundle: ModelBundle) -> None:
+    card = (bundle.path / "README.md").read_text()
+    assert "Not a medical device" in card
+    assert "Apache-2.0" in card
+
+
+def test_a_bundle_runs_in_process(bundle: ModelBundle) -> None:
+    events = localize(bundle.manifest, open_scorer(bundle), perform(3, seconds=10).poses)
+    assert all(event.label in bundle.manifest.classes[1:] for event in events)
+
+
+def test_experiment_files_are_valid() -> None:
+    folder = Path(__file__).parents[2] / "training" / "configs"
+    kinds = {"pretrain": PretrainSettings, "export": ExportSettings}
+    for path in folder.glob("*.yaml"):
+        assert yaml.safe_load(path.read_text())
+        kinds.get(path.stem.split("-")[0], FinetuneSettings).load(path)
