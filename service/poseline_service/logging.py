@@ -38,6 +38,7 @@ def configure_logging(level: str = "INFO") -> None:
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(level)
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)  # what it tells of connections, our own lines tell better
 
 
 log: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger("poseline")

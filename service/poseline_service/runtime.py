@@ -75,6 +75,7 @@ class Runtime:
             self._executor,
             self.metrics,
             bundle.manifest.name,
+            fps=bundle.manifest.fps,
             max_batch=settings.max_batch,
             max_steps=settings.max_steps,
         )

@@ -77,7 +77,15 @@ class BatchScheduler:
     """The batcher and its engine thread. `scorer` belongs to it from here on."""
 
     def __init__(
-        self, scorer: StepScorer, executor: Executor, metrics: Metrics, model: str, *, max_batch: int, max_steps: int
+        self,
+        scorer: StepScorer,
+        executor: Executor,
+        metrics: Metrics,
+        model: str,
+        *,
+        fps: float = 30.0,
+        max_batch: int = 64,
+        max_steps: int = 16,
     ) -> None:
         self._scorer = scorer
         self._executor = executor
@@ -90,6 +98,8 @@ class BatchScheduler:
         self._stage_infer = metrics.stage.labels("infer")
         self._latency = metrics.frame_latency.labels(model)
         self._batch_size = metrics.batch_size.labels(model)
+        self._media_seconds = metrics.media_seconds.labels(model)
+        self._frame_seconds = 1 / fps
         self.pending = 0
         """Frames of all lanes that have no scores yet."""
 
@@ -193,6 +203,7 @@ class BatchScheduler:
         for s in range(len(result.step_seconds)):
             self._batch_size.observe(sum(len(share.frames) > s for share in job))
         for share, scores, boundaries in zip(job, result.scores, result.boundaries, strict=True):
+            self._media_seconds.inc(len(share.frames) * self._frame_seconds)
             for arrived in share.arrived:
                 self._latency.observe(now - arrived)
             if share.lane.closed:

@@ -2,9 +2,8 @@
 
 Frames enter as typed structs, everything that the client is to know is posted to the outbox. What comes from the client
 calls `Session` directly; what comes from the engine arrives through its tracks. A person unseen for `gap_reset` seconds
-of media time has left: their track ends once its last frame is scored. `finish` and `flush` close open segments and
-expect that everything accepted is scored (`outbox.changes.until(session.idle)`); `close` gives every lane back at any
-time. Of a failed engine the session only passes on the news: `fail` ends the stream.
+of media time has left. Whatever closes segments (`finish`, `flush`, a frame that finds someone `absent`) expects that
+everything accepted is scored (`outbox.changes.until(session.idle)`); `close` gives every lane back at any time. Of a failed engine the session only passes on the news: `fail` ends the stream.
 """
 
 from __future__ import annotations
@@ -61,7 +60,6 @@ class Session:
 
         self._fail = fail
         self._tracks: dict[str, Track] = {}
-        self._leaving: list[Track] = []
         self._segment_ids: dict[tuple[Track, int], str] = {}
         self._next_scores: dict[Track, float] = {}
         self._segments = self._finals = 0
@@ -86,7 +84,7 @@ class Session:
     # --- what comes from the client -------------------------------------------------------------------------------
 
     def push(self, frame: protocol.Frame, client_seq: int) -> None:
-        """One frame. Raises ShapeMismatch, BadNumber, TooLarge."""
+        """One frame; where it finds someone absent, all frames before it must be scored. Raises ShapeMismatch, BadNumber, TooLarge."""
         self._received += 1
         self._unacked += 1
         self._client_seq = client_seq
@@ -117,7 +115,7 @@ class Session:
 
     def _open(self, name: str, t: float) -> Track | None:
         """A track for a newcomer, or None where there is no room for one."""
-        if len(self._tracks) + len(self._leaving) >= self._settings.tracks_per_session:
+        if len(self._tracks) >= self._settings.tracks_per_session:
             return None
         localizer = OnlineLocalizer(
             self._manifest, self._decoding, allowed=self._allowed, gap_reset=self._choice.gap_reset
@@ -141,16 +139,19 @@ class Session:
         count = self._to_warn.pop(code)
         self._outbox.post(protocol.Warn(code=code, detail=f"{count} {_WARNINGS[code]}", count=count))
 
-    def _end_absent(self, now: float) -> None:
-        gone = [
+    def absent(self, now: float) -> list[Track]:
+        """Who will have left when a frame of that media time comes."""
+        gap = self._choice.gap_reset
+        return [
             track
             for track in self._tracks.values()
-            if (seen := track.localizer.last_t) is not None and now - seen > self._choice.gap_reset
+            if (seen := track.localizer.last_t) is not None and now - seen > gap
         ]
-        for track in gone:
+
+    def _end_absent(self, now: float) -> None:
+        for track in self.absent(now):
             del self._tracks[track.name]
-            self._leaving.append(track)
-            self._end_if_scored(track)
+            self._end(track, "track_end", "absent")
 
     def flush(self, track_id: str | None) -> None:
         """Close open segments of one track or all, and say so. Raises MalformedMessage for an unknown track."""
@@ -195,7 +196,6 @@ class Session:
         self._tell(track, events)
 
     def settled(self, track: Track) -> None:
-        self._end_if_scored(track)
         self._busy()
         self._outbox.changes.notify()
 
@@ -216,11 +216,6 @@ class Session:
             if event.phase == "final" or self._choice.partials != "none":
                 self._outbox.post(segment_message(event, name, track.name))
 
-    def _end_if_scored(self, track: Track) -> None:
-        if track in self._leaving and not track.pending:
-            self._leaving.remove(track)
-            self._end(track, "track_end", "absent")
-
     def _end(self, track: Track, forced: Forced, reason: str) -> None:
         self._tell(track, track.localizer.finish(forced))
         self._next_scores.pop(track, None)
@@ -233,7 +228,7 @@ class Session:
     @property
     def pending(self) -> int:
         """Grid frames that have no scores yet."""
-        return sum(track.pending for track in (*self._tracks.values(), *self._leaving))
+        return sum(track.pending for track in self._tracks.values())
 
     def idle(self) -> bool:
         """Everything accepted is scored."""
@@ -267,10 +262,9 @@ class Session:
 
     def close(self) -> None:
         """Give every lane back."""
-        for track in (*self._tracks.values(), *self._leaving):
+        for track in self._tracks.values():
             track.close()
         self._tracks.clear()
-        self._leaving.clear()
 
     def _busy(self) -> None:
         """Keep the time during which frames of this session waited for the network."""

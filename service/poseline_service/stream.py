@@ -231,5 +231,7 @@ class _Connection:
             what = f"a message holds {len(message.frames)} frames, the limit is {limit}"
             raise TooLarge(what, param="frames", code="too_many_frames")
         for number, frame in enumerate(message.frames, message.seq):
+            if session.absent(frame.t):
+                await self._until(session.idle)
             session.push(frame, number)
             await self._until(session.has_room)

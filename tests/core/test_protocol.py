@@ -1,0 +1,288 @@
+"""The wire: round trips, and every way in which a message can be wrong."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from poseline import protocol
+from poseline.decoding import DecodingOptions
+from poseline.errors import (
+    BadConfidence,
+    BadNumber,
+    BadTimestamps,
+    InputError,
+    LayoutMismatch,
+    MalformedMessage,
+    PoselineError,
+    ShapeMismatch,
+    TooShort,
+    UnitUnknown,
+    UnknownLayout,
+    UnknownMessage,
+    UnsupportedOption,
+)
+from poseline.keypoints import read_keypoints, read_tracks, write_keypoints
+from poseline.protocol import (
+    CoordinatesSpec,
+    CustomLayout,
+    Frame,
+    Frames,
+    LocalizeRequest,
+    Person,
+    StreamOptions,
+    TrackSpec,
+    coordinates_of,
+    decode_client,
+    decode_request,
+    decode_server,
+    decoding_options,
+    encode,
+    layout_of,
+)
+from poseline.skeleton import BODY16
+
+numbers = st.floats(-1e6, 1e6, allow_nan=False)
+joints = st.none() | st.lists(numbers, min_size=3, max_size=4)
+frames = st.builds(Frame, numbers, st.lists(st.builds(Person, st.text(), st.lists(joints, max_size=4)), max_size=3))
+client_messages = st.one_of(
+    st.builds(Frames, st.integers(0, 2**53), st.lists(frames, max_size=3)),
+    st.builds(protocol.Flush, st.none() | st.text()),
+    st.builds(protocol.Keepalive),
+    st.builds(protocol.SessionClose),
+    st.builds(
+        protocol.SessionStart,
+        layout=st.text() | st.builds(CustomLayout, st.lists(st.text(), max_size=3)),
+        options=st.builds(StreamOptions, min_score=st.none() | numbers, classes=st.none() | st.lists(st.text())),
+    ),
+)
+
+
+@given(client_messages)
+def test_client_messages_survive_the_wire(message: protocol.ClientMessage) -> None:
+    assert decode_client(encode(message)) == message
+
+
+@given(st.integers(0, 2**53), numbers, st.lists(st.tuples(st.integers(0, 99), numbers), max_size=5))
+def test_server_messages_survive_the_wire(seq: int, t: float, top: list[tuple[int, float]]) -> None:
+    message = protocol.Scores(seq=seq, session_id="s", t=t, track_id="p", top=top)
+    assert decode_server(encode(message)) == message
+
+
+@given(st.binary(max_size=60))
+def test_no_bytes_raise_anything_but_an_error_of_ours(data: bytes) -> None:
+    try:
+        decode_client(data)
+    except PoselineError as error:
+        assert error.code
+
+
+def test_unset_fields_stay_off_the_wire() -> None:
+    assert b"count" not in encode(protocol.Warn(code="x", detail="y"))
+
+
+def test_unknown_fields_are_ignored() -> None:
+    message = decode_client('{"type":"flush","colour":"green","nested":{"a":[1,2]}}')
+    assert message == protocol.Flush()
+
+
+def test_a_client_ignores_message_types_from_the_future() -> None:
+    assert decode_server('{"type":"segment.sung","seq":1}') is None
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "code"),
+    [
+        ("{", MalformedMessage, "invalid_json"),
+        ("", MalformedMessage, "invalid_json"),
+        ("[]", MalformedMessage, "invalid_message"),
+        ("{}", MalformedMessage, "invalid_message"),
+        ('{"type":"frames","seq":"0","frames":[]}', MalformedMessage, "invalid_message"),
+        ('{"type":"nonsense"}', UnknownMessage, "unknown_type"),
+        ('{"type":"frames","seq":0,"frames":[{"t":NaN,"people":[]}]}', BadNumber, "invalid_number"),
+        ('{"type":"frames","seq":0,"frames":[{"t":-Infinity,"people":[]}]}', BadNumber, "invalid_number"),
+        ('{"type":"frames","seq":0,"frames":[{"t":1e999,"people":[]}]}', BadNumber, "invalid_number"),
+        (
+            '{"type":"frames","seq":0,"frames":[{"t":0,"people":[{"id":"p","kp":[[nan]]}]}]}',
+            BadNumber,
+            "invalid_number",
+        ),
+        ('{"type":"flush","extra":' + "[" * 100_000 + "]" * 100_000 + "}", MalformedMessage, "invalid_json"),
+    ],
+)
+def test_bad_text_is_told_apart(text: str, kind: type[PoselineError], code: str) -> None:
+    with pytest.raises(kind) as caught:
+        decode_client(text)
+    assert caught.value.code == code
+
+
+def test_a_word_like_nan_in_a_string_is_no_number() -> None:
+    with pytest.raises(MalformedMessage, match="malformed"):
+        decode_client('{"type":"flush","track_id":"nan" x}')
+
+
+def test_the_message_says_where() -> None:
+    with pytest.raises(MalformedMessage, match="Expected `float`") as caught:
+        decode_client('{"type":"frames","seq":0,"frames":[{"t":0,"people":[{"id":"p","kp":[["x"]]}]}]}')
+    assert caught.value.param == "frames[0].people[0].kp[0][0]"
+
+
+# --- keypoints ---------------------------------------------------------------------------------------------------
+
+
+def pose(joint: Any = (1.0, 2.0, 3.0)) -> list[Any]:
+    return [list(joint) for _ in BODY16.joints]
+
+
+def test_keypoints_with_and_without_confidence() -> None:
+    found, confidence = read_keypoints([pose(), pose()], BODY16, 3, "p")
+    assert found.shape == (2, 16, 3)
+    assert (confidence == 1).all()
+    found, confidence = read_keypoints([pose((1, 2, 3, 0.5))], BODY16, 3, "p")
+    assert found[0, 0].tolist() == [1, 2, 3]
+    assert (confidence == 0.5).all()
+
+
+def test_null_is_missing() -> None:
+    kp = pose()
+    kp[3] = None
+    kp[4] = [1.0, 2.0, 3.0, 0.25]
+    found, confidence = read_keypoints([kp], BODY16, 3, "p")
+    assert confidence[0, 2:5].tolist() == [1, 0, 0.25]
+    assert not found[0, 3].any()
+
+
+@pytest.mark.parametrize(
+    ("kp", "kind", "match"),
+    [
+        (pose()[:-1], ShapeMismatch, r"joint axis has 15 entries, layout body16 has 16 \(track p1, frame 42\)"),
+        ([*pose(), [0.0, 0.0, 0.0]], ShapeMismatch, "joint axis has 17 entries"),
+        ([[0.0, 0.0], *pose()[1:]], ShapeMismatch, r"joint pelvis has 2 numbers, expected 3, or 4 .*frame 42"),
+        (pose((1.0,)), ShapeMismatch, "joint pelvis has 1 numbers"),
+        (pose((1, 2, 3, 1.5)), BadConfidence, r"outside 0\.\.1 \(track p1"),
+        (pose((1, 2, 3, -0.1)), BadConfidence, "outside"),
+        (pose((1e39, 0, 0)), BadNumber, "not a finite number"),
+        (pose((math.nan, 0, 0)), BadNumber, "not a finite number"),
+    ],
+)
+def test_bad_keypoints_say_what_and_where(kp: list[Any], kind: type[PoselineError], match: str) -> None:
+    with pytest.raises(kind, match=match):
+        read_keypoints([kp], BODY16, 3, "p1", 42)
+
+
+@given(st.integers(0, 2**32))
+def test_keypoints_survive_the_wire(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    where = rng.normal(size=(3, 16, 3)).astype(np.float32)
+    confidence = rng.choice([0, 0.5, 1], (3, 16)).astype(np.float32)
+    where[confidence == 0] = 0
+    found = read_keypoints(write_keypoints(where, confidence), BODY16, 3, "p")
+    np.testing.assert_allclose(found[0], where, atol=1e-6)
+    np.testing.assert_array_equal(found[1], confidence)
+
+
+# --- recordings --------------------------------------------------------------------------------------------------
+
+
+def request(**changes: Any) -> LocalizeRequest:
+    basis = {"tracks": [TrackSpec("p1", [pose()] * 3)], "layout": "body16", "fps": 25.0}
+    return LocalizeRequest(**basis | changes)
+
+
+def test_a_track_stands_on_the_recordings_clock() -> None:
+    (track,) = read_tracks(request(tracks=[TrackSpec("p1", [pose()] * 3, start_frame=50)]))
+    assert track.timestamps.tolist() == [2.0, 2.04, 2.08]
+
+
+@pytest.mark.parametrize(
+    ("changes", "kind", "match"),
+    [
+        ({"tracks": []}, TooShort, "no track"),
+        ({"tracks": [TrackSpec("p1", [])]}, TooShort, "track p1 holds no frame"),
+        ({"tracks": [TrackSpec("p", [pose()]), TrackSpec("p", [pose()])]}, MalformedMessage, "same track_id"),
+        ({"fps": None}, MalformedMessage, "neither came"),
+        ({"timestamps": [0.0, 1.0, 2.0]}, MalformedMessage, "both came"),
+        ({"fps": 0.0}, BadTimestamps, "fps is 0"),
+        ({"fps": None, "timestamps": [0.0, 1.0, 1.0]}, BadTimestamps, "1 follows 1 at frame 2"),
+        ({"fps": None, "timestamps": [0.0, 1.0]}, BadTimestamps, "there are 2 timestamps"),
+        ({"layout": "coco99"}, UnknownLayout, "coco99"),
+        ({"layout": "coco17"}, ShapeMismatch, "joint axis has 16 entries, layout coco17 has 17"),
+        ({"coordinates": CoordinatesSpec("furlong")}, UnitUnknown, "furlong"),
+        ({"coordinates": CoordinatesSpec(dims=4)}, ShapeMismatch, "dims is 4"),
+    ],
+)
+def test_bad_recordings(changes: dict[str, Any], kind: type[PoselineError], match: str) -> None:
+    with pytest.raises(kind, match=match):
+        read_tracks(request(**changes))
+
+
+def test_the_contracts_example_is_understood() -> None:
+    text = b"""{"id": "walk-0042", "model": "default", "layout": "coco17",
+      "coordinates": {"space": "pixel", "dims": 2, "image_size": [1280, 720], "mirrored": false}, "fps": 30.0,
+      "tracks": [{"track_id": "p1", "start_frame": 0, "keypoints": [[[612.0, 211.5, 0.98], null]]}],
+      "options": {"mode": "offline", "min_score": 0.3, "classes": null, "max_segments": 500,
+                  "return": ["segments"], "frame_scores_hz": 5}}"""
+    found = decode_request(text)
+    assert found.options.returns == ["segments"]
+    assert found.coordinates.image_size == (1280, 720)
+    assert coordinates_of(found.coordinates).y_axis == "down"
+
+
+# --- words of the wire, words of the domain ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("space", "axis"), [("pixel", "down"), ("normalized", "down"), ("camera_m", "up")])
+def test_y_axis_by_space(space: str, axis: str) -> None:
+    assert coordinates_of(CoordinatesSpec(space)).y_axis == axis
+    assert coordinates_of(CoordinatesSpec(space, y_axis="up")).y_axis == "up"
+
+
+def test_custom_layouts_are_read_whatever_their_spelling() -> None:
+    found = layout_of(CustomLayout(["Left Shoulder", "right-hip"]))
+    assert found.joints == ("left_shoulder", "right_hip")
+    with pytest.raises(LayoutMismatch, match="nose more than once"):
+        layout_of(CustomLayout(["nose", "Nose"]))
+    with pytest.raises(LayoutMismatch, match="names 0 joints"):
+        layout_of(CustomLayout([]))
+
+
+def test_a_lopsided_custom_layout_cannot_be_mirrored() -> None:
+    with pytest.raises(LayoutMismatch, match="left_eye without twin"):
+        _ = layout_of(CustomLayout(["nose", "left_eye"])).mirror
+
+
+def test_options_stand_on_the_manifests() -> None:
+    defaults = DecodingOptions(min_score=0.6, updates=9)
+    found = decoding_options(StreamOptions(off_score=0.3), defaults)
+    assert (found.min_score, found.off_score, found.updates) == (0.6, 0.3, 0.0)
+    assert decoding_options(StreamOptions(partials="all"), defaults).updates == protocol.UPDATE_SECONDS
+
+
+@pytest.mark.parametrize(
+    ("options", "kind", "param"),
+    [
+        (StreamOptions(min_score=2.0), InputError, "options.min_score"),
+        (StreamOptions(min_score=0.1, off_score=0.2), InputError, "options"),
+        (StreamOptions(gap_reset=0.0), InputError, "options.gap_reset"),
+        (StreamOptions(gap_reset=1e9), InputError, "options.gap_reset"),
+        (StreamOptions(scores_hz=-1), InputError, "options.scores_hz"),
+        (StreamOptions(on_overload="fail"), UnsupportedOption, "options.on_overload"),
+    ],
+)
+def test_bad_options(options: StreamOptions, kind: type[PoselineError], param: str) -> None:
+    with pytest.raises(kind) as caught:
+        decoding_options(options, DecodingOptions())
+    assert caught.value.param == param
+
+
+def test_every_message_has_a_schema() -> None:
+    references, components = protocol.schemas([LocalizeRequest, Frames, protocol.SegmentFinal], "#/{name}")
+    assert references["Frames"] == {"$ref": "#/Frames"}
+    assert components["SegmentFinal"]["properties"]["type"] == {"enum": ["segment.final"]}
+    assert msgspec.json.encode(components)

@@ -1,0 +1,241 @@
+"""Continuous batching with an engine that answers when it is told to."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from concurrent.futures import Executor, Future
+from contextlib import asynccontextmanager
+from typing import Any
+
+import numpy as np
+import pytest
+
+from poseline.errors import EngineFailure, Overloaded
+from poseline.manifest import LevelSpec, RingSpec, StateSpec, TapSpec
+from poseline.resampling import GridFrame
+from poseline.stepping import StepScorer
+from poseline_service.metrics import Metrics
+from poseline_service.scheduler import BatchScheduler
+
+SPEC = StateSpec(
+    width=1,
+    rings=(RingSpec(name="sum", length=1),),
+    levels=(LevelSpec(name="only", graph="", every=1, reads=(TapSpec(ring="sum", age=1),), writes=("sum",)),),
+)
+
+
+def add_up(level: str, feeds: dict[str, Any]) -> Sequence[Any]:
+    """A network whose state is the sum of all that it saw, and whose scores are that sum."""
+    total = feeds["rows"][:, :, 0] + feeds["joints"][:, :1, 0]
+    return np.concatenate([total, -total], axis=1), np.zeros((len(total), 2), np.float32), total[:, :, None]
+
+
+class ToldExecutor(Executor):
+    """Runs a job when told to, in the caller's thread; so a test decides what happens while one runs."""
+
+    def __init__(self) -> None:
+        self.jobs: list[tuple[Callable[[], Any], Future[Any]]] = []
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        future.set_running_or_notify_cancel()
+        self.jobs.append((lambda: fn(*args, **kwargs), future))
+        return future
+
+    async def started(self) -> None:
+        """Until a job is waiting."""
+        while not self.jobs:
+            await asyncio.sleep(0)
+
+    async def answer(self) -> None:
+        """Run the job that waits, and let its results be delivered."""
+        await self.started()
+        job, future = self.jobs.pop(0)
+        try:
+            future.set_result(job())
+        except Exception as error:
+            future.set_exception(error)
+        for _ in range(5):  # future → loop → batcher → sinks
+            await asyncio.sleep(0)
+
+
+class Sink:
+    def __init__(self) -> None:
+        self.scores: list[float] = []
+        self.error: EngineFailure | None = None
+
+    def scored(self, frames: Sequence[GridFrame], scores: Any, boundaries: Any) -> None:
+        self.scores += [float(one[0]) for one in scores]
+
+    def failed(self, error: EngineFailure) -> None:
+        self.error = error
+
+
+def frame(value: float, first: bool = False) -> GridFrame:
+    return GridFrame(0.0, np.full((16, 4), value, np.float32), first)
+
+
+@asynccontextmanager
+async def batching(slots: int = 4, run: Any = add_up, **limits: int) -> AsyncIterator[tuple[BatchScheduler, Any]]:
+    executor = ToldExecutor()
+    scheduler = BatchScheduler(StepScorer(SPEC, run, slots), executor, Metrics(), "test", **limits)
+    batcher = asyncio.create_task(scheduler.run())
+    try:
+        yield scheduler, executor
+    finally:
+        batcher.cancel()
+        while executor.jobs:
+            await executor.answer()
+        await asyncio.gather(batcher, return_exceptions=True)
+
+
+async def test_frames_of_a_track_are_scored_in_order() -> None:
+    async with batching() as (scheduler, engine):
+        sink = Sink()
+        lane = scheduler.open(sink)
+        scheduler.submit(lane, [frame(1, first=True), frame(2)])
+        await engine.started()
+        scheduler.submit(lane, [frame(3)])
+        await engine.answer()
+        assert sink.scores == [1, 3]
+        assert lane.pending == 1
+        await engine.answer()
+        assert sink.scores == [1, 3, 6]
+        assert scheduler.pending == 0
+
+
+async def test_what_arrives_while_the_engine_is_busy_makes_one_batch() -> None:
+    widths: list[int] = []
+
+    def run(level: str, feeds: dict[str, Any]) -> Sequence[Any]:
+        widths.append(len(feeds["joints"]))
+        return add_up(level, feeds)
+
+    async with batching(run=run) as (scheduler, engine):
+        lanes = [scheduler.open(Sink()) for _ in range(4)]
+        scheduler.submit(lanes[0], [frame(1)])
+        await engine.started()
+        for lane in lanes[1:]:
+            scheduler.submit(lane, [frame(1)])
+        await engine.answer()
+        await engine.answer()
+        assert widths == [1, 3]
+
+
+async def test_tracks_with_unequal_backlogs_share_steps() -> None:
+    async with batching() as (scheduler, engine):
+        sinks = [Sink() for _ in range(3)]
+        lanes = [scheduler.open(sink) for sink in sinks]
+        for lane, count in zip(lanes, (1, 3, 2), strict=True):
+            scheduler.submit(lane, [frame(10 * count) for _ in range(count)])
+        await engine.answer()
+        assert [sink.scores for sink in sinks] == [[10], [30, 60, 90], [20, 40]]
+
+
+async def test_a_long_backlog_gives_others_their_turn() -> None:
+    async with batching(max_batch=1, max_steps=2) as (scheduler, engine):
+        long, short = Sink(), Sink()
+        lanes = scheduler.open(long), scheduler.open(short)
+        scheduler.submit(lanes[0], [frame(1)] * 4)
+        scheduler.submit(lanes[1], [frame(1)])
+        await engine.answer()
+        await engine.answer()
+        assert (len(long.scores), len(short.scores)) == (2, 1)
+        await engine.answer()
+        assert len(long.scores) == 4
+
+
+async def test_first_frame_of_a_span_forgets_the_past() -> None:
+    async with batching() as (scheduler, engine):
+        sink = Sink()
+        lane = scheduler.open(sink)
+        scheduler.submit(lane, [frame(1), frame(1), frame(5, first=True), frame(1)])
+        await engine.answer()
+        assert sink.scores == [1, 2, 5, 6]
+
+
+async def test_slot_of_a_lane_closed_during_its_job_is_not_reused_before_the_job_ends() -> None:
+    async with batching(slots=1) as (scheduler, engine):
+        old = Sink()
+        lane = scheduler.open(old)
+        scheduler.submit(lane, [frame(7)])
+        await engine.started()
+        scheduler.close(lane)
+        with pytest.raises(Overloaded, match="1 stream slots"):
+            scheduler.open(Sink())
+        await engine.answer()
+        assert old.scores == []
+        young = Sink()
+        scheduler.submit(scheduler.open(young), [frame(1)])
+        await engine.answer()
+        assert young.scores == [1]
+
+
+async def test_closing_twice_frees_a_slot_once() -> None:
+    async with batching(slots=2) as (scheduler, _):
+        lane = scheduler.open(Sink())
+        scheduler.close(lane)
+        scheduler.close(lane)
+        assert scheduler.free_lanes == 2
+        assert {scheduler.open(Sink()).slot, scheduler.open(Sink()).slot} == {0, 1}
+
+
+async def test_waiting_frames_of_a_closed_lane_are_forgotten() -> None:
+    async with batching() as (scheduler, engine):
+        sink, other = Sink(), Sink()
+        lane = scheduler.open(sink)
+        scheduler.submit(lane, [frame(1)] * 3)
+        scheduler.close(lane)
+        assert scheduler.pending == 0
+        scheduler.submit(scheduler.open(other), [frame(2)])
+        await engine.answer()
+        assert (sink.scores, other.scores) == ([], [2])
+
+
+async def test_engine_failure_reaches_every_track_of_the_job_and_no_other() -> None:
+    broken = True
+
+    def run(level: str, feeds: dict[str, Any]) -> Sequence[Any]:
+        if broken:
+            raise EngineFailure("out of order")
+        return add_up(level, feeds)
+
+    async with batching(run=run) as (scheduler, engine):
+        hit, spared = [Sink(), Sink()], Sink()
+        for sink in hit:
+            scheduler.submit(scheduler.open(sink), [frame(1), frame(2)])
+        await engine.started()
+        scheduler.submit(scheduler.open(spared), [frame(4)])
+        await engine.answer()
+        assert [sink.error and sink.error.detail for sink in hit] == ["out of order"] * 2
+        broken = False
+        await engine.answer()
+        assert (spared.error, spared.scores) == (None, [4])
+        assert (scheduler.pending, scheduler.lanes) == (0, 1)
+
+
+async def test_any_exception_of_the_engine_is_an_engine_failure() -> None:
+    def run(level: str, feeds: dict[str, Any]) -> Sequence[Any]:
+        raise RuntimeError("boom")
+
+    async with batching(run=run) as (scheduler, engine):
+        sink = Sink()
+        scheduler.submit(scheduler.open(sink), [frame(1)])
+        await engine.answer()
+        assert sink.error is not None
+        assert "boom" in sink.error.detail
+
+
+async def test_a_sink_that_raises_loses_its_lane_and_stops_nobody() -> None:
+    class Faulty(Sink):
+        def scored(self, frames: Sequence[GridFrame], scores: Any, boundaries: Any) -> None:
+            raise ValueError("a bug")
+
+    async with batching() as (scheduler, engine):
+        faulty, good = Faulty(), Sink()
+        for sink in (faulty, good):
+            scheduler.submit(scheduler.open(sink), [frame(1)])
+        await engine.answer()
+        assert faulty.error is not None
+        assert (good.scores, scheduler.lanes) == ([1], 1)
