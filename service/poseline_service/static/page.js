@@ -1,0 +1,27 @@
+/* What the page's parts share: the document, words and numbers, and the colours of the classes. */
+
+export const $ = (id) => document.getElementById(id);
+export const clamp = (x, low, high) => Math.min(high, Math.max(low, x));
+export const words = (label) => label.replaceAll("_", " ");
+export const minutes = (t) => `${Math.floor(t / 60)}:${String(Math.floor(t % 60)).padStart(2, "0")}`;
+export const calm = matchMedia("(prefers-reduced-motion: reduce)");
+
+export function element(tag, className, content = "") {
+  const node = document.createElement(tag);
+  node.className = className;
+  node.append(content);
+  return node;
+}
+
+/** Custom properties of an element; through the CSSOM, which the Content-Security-Policy allows. */
+export function vars(node, values) {
+  for (const [name, value] of Object.entries(values)) node.style.setProperty(`--${name}`, value);
+}
+
+/** The model's class names; the index is the label_id, 0 is the background. */
+export const classes = [];
+
+/** A class keeps its colour as long as the model keeps its list: neighbours are a golden angle apart. */
+export function hue(label) {
+  return (190 + Math.max(0, classes.indexOf(label)) * 137.508) % 360;
+}

@@ -1,0 +1,36 @@
+/* The current scores of the best classes as bars. */
+
+import { clamp, classes, element, hue, vars, words } from "./page.js";
+
+/** Five rows. A class keeps its row while it stays among the best, so bars move and rows do not. */
+export class Scores {
+  constructor(list) {
+    this.rows = Array.from({ length: 5 }, () => {
+      const row = { node: element("li", "faint"), name: element("span", "", "–"), value: element("span", ""), bar: element("i", "") };
+      const head = element("div", "name", row.name);
+      head.append(row.value);
+      row.node.append(head, element("div", "level", row.bar));
+      list.append(row.node);
+      return row;
+    });
+  }
+
+  show(top) {
+    const best = new Map(top.slice(0, this.rows.length));
+    const free = this.rows.filter(({ id }) => !best.has(id));
+    for (const id of best.keys()) {
+      if (this.rows.some((row) => row.id === id)) continue;
+      const row = free.shift();
+      row.id = id;
+      row.name.textContent = words(classes[id] ?? `class ${id}`);
+      row.node.classList.toggle("background", id === 0);
+      vars(row.node, { hue: hue(classes[id]) });
+    }
+    for (const row of this.rows) {
+      const p = best.get(row.id) ?? 0;
+      row.value.textContent = p.toFixed(2);
+      row.node.classList.toggle("faint", p < 0.1);
+      vars(row.bar, { p: clamp(p, 0, 1) });
+    }
+  }
+}
