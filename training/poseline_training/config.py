@@ -151,6 +151,7 @@ class EvaluationSet(Settings):
 class ExportSettings(Settings):
     """A bundle from a finetuning run, with its model card.
 
+    robustness: sets that are bent in every way the model claims to bear.
     rivals: name → bundle folder, evaluated on the same sets for the card.
     """
 
@@ -166,4 +167,5 @@ class ExportSettings(Settings):
     limits: str = ""
     data: DataSettings = DataSettings()
     evaluate: tuple[EvaluationSet, ...] = ()
+    robustness: tuple[EvaluationSet, ...] = ()
     rivals: dict[str, Path] = Field(default_factory=dict)

@@ -75,7 +75,8 @@ def stream(
         events = [event for frame in poses.frames() for event in localizer.push(frame)]
         events += localizer.finish()
     labels = in_classes(sequence.labels, common_labels(sequence, label_map), manifest.classes)
-    return StreamedSequence(sequence.name, labels, np.stack(scores), tuple(events))
+    # The grid may lack the last frames of a source that is slower than it.
+    return StreamedSequence(sequence.name, labels[: len(scores)], np.stack(scores[: len(labels)]), tuple(events))
 
 
 def stream_all(
