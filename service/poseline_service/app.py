@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from secrets import token_hex
 from time import perf_counter
@@ -18,8 +19,7 @@ import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
-from starlette.responses import Response
-from starlette.staticfiles import StaticFiles
+from starlette.responses import FileResponse, Response
 
 from poseline.errors import PoselineError
 from poseline_service.logging import log
@@ -46,8 +46,7 @@ def create_app(settings: ServiceSettings) -> FastAPI:
     app.state.runtime = Runtime(settings)
     app.add_api_websocket_route("/v1/stream", stream)
     app.include_router(router)
-    if STATIC.is_dir():
-        app.mount("/", StaticFiles(directory=STATIC, html=True))
+    _add_page(app)
     app.middleware("http")(_accompany)
     app.add_exception_handler(PoselineError, _on_domain_error)
     app.add_exception_handler(HTTPException, _on_http_error)
@@ -55,6 +54,18 @@ def create_app(settings: ServiceSettings) -> FastAPI:
     app.add_exception_handler(Exception, _on_bug)
     describe_wire(app)
     return app
+
+
+def _add_page(app: FastAPI) -> None:
+    """One route for each file: a mount on "/" would answer 404 where another route knows that the method is wrong."""
+    for path in STATIC.rglob("*"):
+        if path.is_file():
+            name = "/" + path.relative_to(STATIC).as_posix().removesuffix("index.html")
+            app.add_route(name, partial(_page_file, path), methods=["GET"])
+
+
+async def _page_file(path: Path, request: Request) -> Response:
+    return FileResponse(path, headers={"Cache-Control": "no-cache"})
 
 
 @asynccontextmanager

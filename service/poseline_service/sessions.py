@@ -3,7 +3,8 @@
 Frames enter as typed structs, everything that the client is to know is posted to the outbox. What comes from the client
 calls `Session` directly; what comes from the engine arrives through its tracks. A person unseen for `gap_reset` seconds
 of media time has left. Whatever closes segments (`finish`, `flush`, a frame that finds someone `absent`) expects that
-everything accepted is scored (`outbox.changes.until(session.idle)`); `close` gives every lane back at any time. Of a failed engine the session only passes on the news: `fail` ends the stream.
+everything accepted is scored (`outbox.changes.until(session.idle)`); `close` gives every lane back at any time. Of a
+failed engine the session only passes on the news: `fail` ends the stream.
 """
 
 from __future__ import annotations
@@ -84,7 +85,10 @@ class Session:
     # --- what comes from the client -------------------------------------------------------------------------------
 
     def push(self, frame: protocol.Frame, client_seq: int) -> None:
-        """One frame; where it finds someone absent, all frames before it must be scored. Raises ShapeMismatch, BadNumber, TooLarge."""
+        """One frame; where it finds someone absent, all before it must be scored.
+
+        Raises ShapeMismatch, BadNumber, TooLarge.
+        """
         self._received += 1
         self._unacked += 1
         self._client_seq = client_seq

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -77,10 +78,8 @@ def test_server_messages_survive_the_wire(seq: int, t: float, top: list[tuple[in
 
 @given(st.binary(max_size=60))
 def test_no_bytes_raise_anything_but_an_error_of_ours(data: bytes) -> None:
-    try:
+    with suppress(PoselineError):
         decode_client(data)
-    except PoselineError as error:
-        assert error.code
 
 
 def test_unset_fields_stay_off_the_wire() -> None:

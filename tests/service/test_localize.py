@@ -10,11 +10,11 @@ from typing import Any
 import httpx
 import msgspec
 import pytest
-from made_up import recording, request_of
-from servers import ServerProcess
 
+from made_up import recording, request_of
 from poseline.client import request_for
 from poseline.protocol import FoundSegment, decode_response, encode
+from servers import ServerProcess
 
 JSON = {"Content-Type": "application/json"}
 
@@ -176,7 +176,9 @@ def test_discovery(server: ServerProcess) -> None:
 def test_openapi_describes_the_wire(server: ServerProcess) -> None:
     document = httpx.get(server.url + "/openapi.json").json()
     assert "/v1/localize" in document["paths"]
-    assert {"LocalizeRequest", "LocalizeResponse", "TrackSpec", "FoundSegment"} <= set(document["components"]["schemas"])
+    assert {"LocalizeRequest", "LocalizeResponse", "TrackSpec", "FoundSegment"} <= set(
+        document["components"]["schemas"]
+    )
 
 
 def test_the_page_and_its_actor(server: ServerProcess) -> None:
