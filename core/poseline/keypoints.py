@@ -15,11 +15,19 @@ from numpy.typing import NDArray
 
 from poseline.errors import BadTimestamps, MalformedMessage, ShapeMismatch, TooShort
 from poseline.pose import Coordinates, PoseSequence, check_numbers
-from poseline.protocol import Keypoints, LocalizeRequest, TrackSpec, coordinates_of, layout_of
+from poseline.protocol import (
+    Keypoints,
+    LocalizeRequest,
+    TrackSpec,
+    coordinates_of,
+    decode_keypoints,
+    encode_keypoints,
+    layout_of,
+)
 from poseline.skeleton import Floats, SkeletonLayout
 
 _SLICE = 1024
-"""Frames converted in one go: one call of numpy then holds the interpreter for a few milliseconds only."""
+"""Frames read in one go: no single call then holds the interpreter for more than some milliseconds."""
 _DECIMALS = 6
 
 
@@ -114,10 +122,10 @@ def _read_track(
     if track.start_frame < 0 or track.start_frame + frames > len(clock):
         what = f"{where} covers frames {track.start_frame} to {track.start_frame + frames - 1}, but there are"
         raise BadTimestamps(f"{what} {len(clock)} timestamps", param="timestamps")
-    parts = [
-        read_keypoints(track.keypoints[i : i + _SLICE], layout, coordinates.dims, track.track_id, i)
-        for i in range(0, frames, _SLICE)
-    ]
+    parts: list[tuple[Floats, Floats]] = []
+    for i in range(0, frames, _SLICE):
+        part = decode_keypoints(track.keypoints[i : i + _SLICE], f" ({where}, counted from frame {i})")
+        parts.append(read_keypoints(part, layout, coordinates.dims, track.track_id, i))
     joints, confidence = (np.concatenate(part) for part in zip(*parts, strict=True))
     times = clock[track.start_frame : track.start_frame + frames]
     return PoseSequence(joints, confidence, times, layout, coordinates, track.track_id, where)
@@ -134,4 +142,7 @@ def write_keypoints(joints: Floats, confidence: Floats) -> list[Keypoints]:
 
 def write_tracks(people: Mapping[str, PoseSequence]) -> list[TrackSpec]:
     """The tracks of a recording whose people share one clock."""
-    return [TrackSpec(name, write_keypoints(poses.joints, poses.confidence)) for name, poses in people.items()]
+    return [
+        TrackSpec(name, encode_keypoints(write_keypoints(poses.joints, poses.confidence)))
+        for name, poses in people.items()
+    ]

@@ -10,8 +10,8 @@ the same structs.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
-from typing import Any, Literal, TypeVar
+from collections.abc import Iterable, Sequence
+from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
@@ -88,14 +88,22 @@ class Notice(Struct, frozen=True):
 # --- POST /v1/localize -------------------------------------------------------------------------------------------
 
 
+_number = {"type": "number"}
+_joint = {"anyOf": [{"type": "null"}, {"type": "array", "items": _number}]}
+
+
 class TrackSpec(Struct, frozen=True):
     """One person of a recording: keypoints (frames × joints × (dims + optional confidence)); a null joint is missing.
 
+    Frames stay unread until `keypoints.read_tracks` turns them into arrays, a slice at a time: as Python's lists, an
+    hour would weigh hundreds of megabytes and hold the interpreter for a second. `write_tracks` makes them.
     start_frame: the recording's frame at which this track begins.
     """
 
     track_id: str
-    keypoints: list[Keypoints]
+    keypoints: Annotated[
+        list[msgspec.Raw], msgspec.Meta(extra_json_schema={"items": {"type": "array", "items": _joint}})
+    ]
     start_frame: int = 0
 
 
@@ -378,6 +386,7 @@ _encoder = msgspec.json.Encoder()
 _client = msgspec.json.Decoder(ClientMessage)
 _server = msgspec.json.Decoder(ServerMessage)
 _request = msgspec.json.Decoder(LocalizeRequest)
+_keypoints = msgspec.json.Decoder(list[Keypoints])
 _response = msgspec.json.Decoder(LocalizeResponse)
 
 
@@ -403,15 +412,24 @@ def decode_request(data: bytes) -> LocalizeRequest:
     return _decode(_request, data)
 
 
+def decode_keypoints(frames: Sequence[msgspec.Raw], where: str) -> list[Keypoints]:
+    """Frames of a `TrackSpec`; `where` ends the message of what it raises: MalformedMessage, BadNumber."""
+    return _decode(_keypoints, b"[" + b",".join(frames) + b"]", where)
+
+
+def encode_keypoints(frames: Iterable[Keypoints]) -> list[msgspec.Raw]:
+    return [msgspec.Raw(_encoder.encode(frame)) for frame in frames]
+
+
 def decode_response(data: bytes) -> LocalizeResponse:
     return _decode(_response, data)
 
 
-def _decode(decoder: msgspec.json.Decoder[T], data: bytes | str) -> T:
+def _decode(decoder: msgspec.json.Decoder[T], data: bytes | str, where: str = "") -> T:
     try:
         return decoder.decode(data)
     except msgspec.ValidationError as error:
-        raise _invalid(str(error)) from None
+        raise _invalid(str(error), where) from None
     except msgspec.DecodeError as error:
         raise _malformed(str(error), data) from None
     except UnicodeDecodeError:
@@ -420,15 +438,15 @@ def _decode(decoder: msgspec.json.Decoder[T], data: bytes | str) -> T:
         raise MalformedMessage("the JSON is nested too deeply") from None
 
 
-def _invalid(problem: str) -> InputError:
-    """Well-formed JSON that is not the message it should be; msgspec says what it expected and where."""
-    what, _, where = problem.partition(" - at `")
-    param = where.rstrip("`").removeprefix("$").removeprefix(".") or None
+def _invalid(problem: str, where: str) -> InputError:
+    """Well-formed JSON that is not the message it should be; msgspec says what it expected and at which path."""
+    what, _, path = problem.rstrip("`").partition(" - at `$")
+    param = path.removeprefix(".") or None
     if what.startswith("Number out of range"):
-        return BadNumber(f"a number is too large to be held: {where.rstrip('`')}", param=param)
+        return BadNumber(f"a number is too large to be held, at {path}{where}", param=param)
     if what.startswith("Invalid value") and param == "type":
         return UnknownMessage(f"unknown message type {what.removeprefix('Invalid value ')}", param="type")
-    return MalformedMessage(problem, param=param, code="invalid_message")
+    return MalformedMessage(problem + where, param=param, code="invalid_message")
 
 
 _NOT_JSON = re.compile(rb"""(?<!["\w])-?(nan|inf)""", re.IGNORECASE)

@@ -1,8 +1,8 @@
 """A finished recording through the stream's own objects: what answers `POST /v1/localize`.
 
-The body's bytes enter, a `LocalizeResponse` leaves. Bodies are read in a thread, one at a time (a parsed hour weighs
-some hundred megabytes); then the tracks play into the scheduler side by side, in slices and with a stream's bound on
-pending frames, so that live streams keep their turn.
+The body's bytes enter, a `LocalizeResponse` leaves. Bodies are read in a thread, one at a time, so that large
+ones do not add up; then the tracks play into the scheduler side by side, in slices and with a stream's bound on pending
+frames, so that live streams keep their turn.
 """
 
 from __future__ import annotations

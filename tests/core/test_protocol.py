@@ -45,6 +45,7 @@ from poseline.protocol import (
     decode_server,
     decoding_options,
     encode,
+    encode_keypoints,
     layout_of,
 )
 from poseline.skeleton import BODY16
@@ -189,22 +190,27 @@ def test_keypoints_survive_the_wire(seed: int) -> None:
 # --- recordings --------------------------------------------------------------------------------------------------
 
 
+def track(name: str, frames: list[Any], start_frame: int = 0) -> TrackSpec:
+    return TrackSpec(name, encode_keypoints(frames), start_frame)
+
+
 def request(**changes: Any) -> LocalizeRequest:
-    basis = {"tracks": [TrackSpec("p1", [pose()] * 3)], "layout": "body16", "fps": 25.0}
+    basis = {"tracks": [track("p1", [pose()] * 3)], "layout": "body16", "fps": 25.0}
     return LocalizeRequest(**basis | changes)
 
 
 def test_a_track_stands_on_the_recordings_clock() -> None:
-    (track,) = read_tracks(request(tracks=[TrackSpec("p1", [pose()] * 3, start_frame=50)]))
-    assert track.timestamps.tolist() == [2.0, 2.04, 2.08]
+    (found,) = read_tracks(request(tracks=[track("p1", [pose()] * 3, start_frame=50)]))
+    assert found.timestamps.tolist() == [2.0, 2.04, 2.08]
 
 
 @pytest.mark.parametrize(
     ("changes", "kind", "match"),
     [
         ({"tracks": []}, TooShort, "no track"),
-        ({"tracks": [TrackSpec("p1", [])]}, TooShort, "track p1 holds no frame"),
-        ({"tracks": [TrackSpec("p", [pose()]), TrackSpec("p", [pose()])]}, MalformedMessage, "same track_id"),
+        ({"tracks": [track("p1", [pose(), [["x"]]])]}, MalformedMessage, r"got `str`.*track p1, counted from frame 0"),
+        ({"tracks": [track("p1", [])]}, TooShort, "track p1 holds no frame"),
+        ({"tracks": [track("p", [pose()]), track("p", [pose()])]}, MalformedMessage, "same track_id"),
         ({"fps": None}, MalformedMessage, "neither came"),
         ({"timestamps": [0.0, 1.0, 2.0]}, MalformedMessage, "both came"),
         ({"fps": 0.0}, BadTimestamps, "fps is 0"),

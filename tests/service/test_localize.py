@@ -8,7 +8,6 @@ from collections.abc import Callable
 from typing import Any
 
 import httpx
-import msgspec
 import pytest
 
 from made_up import recording, request_of
@@ -20,7 +19,7 @@ JSON = {"Content-Type": "application/json"}
 
 
 def body(**changes: Any) -> dict[str, Any]:
-    return msgspec.to_builtins(request_of(3, 240)) | changes
+    return json.loads(encode(request_of(3, 240))) | changes
 
 
 def post(server: ServerProcess, content: Any, path: str = "/v1/localize", **headers: str) -> httpx.Response:
