@@ -19,11 +19,11 @@ from rich.console import Console
 from rich.table import Table
 
 from poseline.bundle import ModelBundle, find_bundle
-from poseline.cli import Seconds, Seed, Sequence, read_recording
+from poseline.cli import Seconds, Seed, Sequence, read_people, read_request
 from poseline.client import localize as localize_remotely
-from poseline.client import request_for
 from poseline.online import localize as localize_here
 from poseline.pose import PoseSequence
+from poseline.protocol import LocalizeRequest, rounded
 
 _FIELDS = ("track_id", "label", "start", "end", "score")
 
@@ -48,14 +48,16 @@ def localize(
     seconds: Seconds = 60.0,
 ) -> None:
     """Find the actions of a recording."""
-    people = read_recording(source, sequence, seed, seconds)
-    rows = list(_by_server(url, people) if url else _here(model, models, people))
+    if url:
+        rows = list(_there(url, read_request(source, sequence, seed, seconds)))
+    else:
+        rows = list(_here(model, models, read_people(source, sequence, seed, seconds)))
     rows.sort(key=lambda row: (row["start"], row["track_id"], row["label"]))
     _print(rows, format)
 
 
-def _by_server(url: str, people: dict[str, PoseSequence]) -> Iterable[Row]:
-    for segment in localize_remotely(url, request_for(people)).segments:
+def _there(url: str, request: LocalizeRequest) -> Iterable[Row]:
+    for segment in localize_remotely(url, request).segments:
         yield {name: getattr(segment, name) for name in _FIELDS}
 
 
@@ -67,7 +69,7 @@ def _here(model: Path | None, models: Path, people: dict[str, PoseSequence]) -> 
     for name, poses in people.items():
         for event in localize_here(bundle.manifest, scorer, poses):
             if event.phase == "final":
-                start, end, score = round(event.start, 6), round(event.end, 6), round(event.score, 4)
+                start, end, score = rounded(event)
                 yield {"track_id": name, "label": event.label, "start": start, "end": end, "score": score}
 
 

@@ -1,7 +1,7 @@
 """Commands that need no extra: play a recording into a stream, list layouts and models.
 
 A recording is a corpus file (`.npz`, one sequence of it), a request of `POST /v1/localize` (`.json`), or the scripted
-actor; `read_recording` is their one reader, for `poseline localize` too. Events are printed as they come.
+actor; `read_people` is their one reader, for `poseline localize` too. Events are printed as they come.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from rich.table import Table
 
 from poseline import protocol
 from poseline.bundle import ModelBundle
-from poseline.client import stream_recording
+from poseline.client import request_for, stream_recording
 from poseline.errors import InputError
 from poseline.formats.corpus import read_corpus
 from poseline.keypoints import read_tracks
 from poseline.pose import PoseSequence
-from poseline.protocol import decode_request, encode
+from poseline.protocol import LocalizeRequest, decode_request, encode
 from poseline.skeleton import LAYOUTS
 
 ACTOR = "actor"
@@ -43,7 +43,14 @@ Seed = Annotated[int, typer.Option(help="The actor's script (with 'actor').")]
 Seconds = Annotated[float, typer.Option(help="How long the actor performs (with 'actor').", min=1)]
 
 
-def read_recording(source: str, sequence: str | None, seed: int, seconds: float) -> dict[str, PoseSequence]:
+def read_request(source: str, sequence: str | None, seed: int, seconds: float) -> LocalizeRequest:
+    """A recording as `POST /v1/localize` takes it; a `.json` as it stands."""
+    if Path(source).suffix == ".json":
+        return decode_request(_read(Path(source)))
+    return request_for(read_people(source, sequence, seed, seconds))
+
+
+def read_people(source: str, sequence: str | None, seed: int, seconds: float) -> dict[str, PoseSequence]:
     """The people of a recording by name. Raises InputError and what the readers raise."""
     path = Path(source)
     if source == ACTOR:
@@ -51,14 +58,21 @@ def read_recording(source: str, sequence: str | None, seed: int, seconds: float)
 
         return {ACTOR: perform(seed, seconds=seconds).poses}
     if path.suffix == ".npz":
-        one = read_corpus(path, sequence)[0]
-        return {one.name: one.poses}
+        found = read_corpus(path, sequence)
+        if len(found) > 1:
+            some = ", ".join(one.name for one in found[:4])
+            raise InputError(f"{path} holds {len(found)} sequences; choose one with --sequence: {some} …")
+        return {found[0].name: found[0].poses}
     if path.suffix == ".json":
-        try:
-            return {poses.name: poses for poses in read_tracks(decode_request(path.read_bytes()))}
-        except FileNotFoundError:
-            raise InputError(f"{path} is missing") from None
+        return {poses.name: poses for poses in read_tracks(decode_request(_read(path)))}
     raise InputError(f"{source!r} is neither a .npz, nor a .json, nor 'actor'")
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise InputError(f"{path} is missing") from None
 
 
 def stream(
@@ -75,7 +89,7 @@ def stream(
     seconds: Seconds = 60.0,
 ) -> None:
     """Play a recording into a live stream and print what the server says, as it says it."""
-    people = read_recording(source, sequence, seed, seconds)
+    people = read_people(source, sequence, seed, seconds)
     console = Console(highlight=False)
     options = protocol.StreamOptions(partials=partials.value)
 

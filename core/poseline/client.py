@@ -21,11 +21,12 @@ from typing import Any
 
 import httpx
 import msgspec
+import numpy as np
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus, InvalidURI
 from websockets.typing import Subprotocol
 
-from poseline.errors import PoselineError
+from poseline.errors import InputError, PoselineError
 from poseline.keypoints import write_keypoints, write_tracks
 from poseline.pose import Coordinates, PoseSequence
 from poseline.protocol import (
@@ -218,8 +219,10 @@ def timeline(people: Mapping[str, PoseSequence]) -> list[Frame]:
 
 
 def request_for(people: Mapping[str, PoseSequence], options: LocalizeOptions | None = None) -> LocalizeRequest:
-    """The REST request for one recording of people who share one clock."""
+    """The REST request for one recording of people who share one clock. Raises InputError where they do not."""
     first = next(iter(people.values()))
+    if any(not np.array_equal(one.timestamps, first.timestamps) for one in people.values()):
+        raise InputError("the people of one request must share their timestamps")
     return LocalizeRequest(
         tracks=write_tracks(people),
         layout=layout_spec(first),

@@ -21,6 +21,7 @@ from poseline.decoding import DecodingOptions
 from poseline.errors import BadNumber, InputError, LayoutMismatch, MalformedMessage, UnknownMessage, UnsupportedOption
 from poseline.manifest import ModelManifest
 from poseline.pose import Coordinates
+from poseline.segments import SegmentEvent
 from poseline.skeleton import SkeletonLayout, layout
 
 SUBPROTOCOL = "poseline.v1.json"
@@ -518,6 +519,11 @@ def decoding_options(choice: DecodingChoice, defaults: DecodingOptions) -> Decod
         first = error.errors()[0]
         name = ".".join(["options", *map(str, first["loc"])])
         raise InputError(f"{name}: {first['msg']}", param=name) from None
+
+
+def rounded(event: SegmentEvent) -> tuple[float, float, float]:
+    """Start, end (to microseconds) and score (four digits) of a segment, as every answer gives them."""
+    return round(event.start, 6), round(event.end, 6), round(event.score, 4)
 
 
 def model_info(manifest: ModelManifest, digest: str) -> ModelInfo:

@@ -1,7 +1,7 @@
 """`poseline serve`: settings from the environment, uvicorn around the app, and a polite end on SIGTERM.
 
 uvicorn closes every socket the moment it is told to stop, before the application hears of it; `DrainingServer` lets the
-runtime drain first. A second signal ends the wait, as with uvicorn itself.
+runtime drain first, which takes no longer than `drain_seconds`.
 """
 
 from __future__ import annotations

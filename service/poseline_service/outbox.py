@@ -1,7 +1,7 @@
 """What a client is still to be told: server messages, numbered from 0 without gaps in the order of posting.
 
 The session posts, the socket's writer takes; both on the event loop. Segment events become messages here, so that the
-rounding of times and scores and the reasons for a retraction have one home.
+reasons for a retraction and the choice of what a `scores` message names have one home.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections import deque
 import numpy as np
 
 from poseline import protocol
+from poseline.protocol import rounded
 from poseline.segments import SegmentEvent
 from poseline.skeleton import Floats
 from poseline_service.tracks import Changes
@@ -45,11 +46,6 @@ class Outbox:
         """The first message has left."""
         self._messages.popleft()
         self.changes.notify()
-
-
-def rounded(event: SegmentEvent) -> tuple[float, float, float]:
-    """Start, end (to microseconds) and score (four digits) as every answer gives them."""
-    return round(event.start, 6), round(event.end, 6), round(event.score, 4)
 
 
 def segment_message(event: SegmentEvent, segment_id: str, track_id: str) -> protocol.ServerMessage:

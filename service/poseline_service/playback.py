@@ -19,12 +19,12 @@ from msgspec import UNSET
 from poseline.errors import EngineFailure
 from poseline.online import OnlineLocalizer, class_mask
 from poseline.pose import PoseSequence
-from poseline.protocol import FoundSegment, FrameScores, LocalizeResponse, decoding_options
+from poseline.protocol import FoundSegment, FrameScores, LocalizeResponse, decoding_options, rounded
 from poseline.resampling import TOLERANCE, GridFrame
 from poseline.segments import SegmentEvent
 from poseline.skeleton import Floats
 from poseline_service.metrics import Metrics
-from poseline_service.outbox import rounded, top_scores
+from poseline_service.outbox import top_scores
 from poseline_service.recordings import Recording, read_recording
 from poseline_service.settings import ServiceSettings
 from poseline_service.tracks import Changes, LoadedModel, Track

@@ -37,6 +37,7 @@ async def stream(socket: WebSocket) -> None:
         if offered and protocol.SUBPROTOCOL not in offered:
             raise UnsupportedSubprotocol(f"subprotocols {', '.join(offered)} offered, expected {protocol.SUBPROTOCOL}")
     except PoselineError as error:
+        log.info("stream_refused", code=error.code)
         await socket.send_denial_response(problem_response(error, socket.url.path, token_hex(8)))
         return
     connection = _Connection(socket, runtime, model)
