@@ -16,17 +16,18 @@ PATIENCE = 30.0
 """Seconds after which something that should happen counts as not happening."""
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+def free_ports() -> tuple[int, int]:
+    with socket.socket() as one, socket.socket() as other:  # both held open, or the same could be had twice
+        one.bind(("127.0.0.1", 0))
+        other.bind(("127.0.0.1", 0))
+        return one.getsockname()[1], other.getsockname()[1]
 
 
 class ServerProcess:
     """`poseline serve` with settings from keyword arguments: `ServerProcess(models, max_sessions=2)`."""
 
     def __init__(self, models: Path, **settings: object) -> None:
-        self.port, self.metrics_port = free_port(), free_port()
+        self.port, self.metrics_port = free_ports()
         self.url = f"http://127.0.0.1:{self.port}"
         self.ws = f"ws://127.0.0.1:{self.port}/v1/stream"
         given = {"models": models, "port": self.port, "metrics_port": self.metrics_port, **settings}

@@ -23,7 +23,8 @@ from poseline.cli import Seconds, Seed, Sequence, read_people, read_request
 from poseline.client import localize as localize_remotely
 from poseline.online import localize as localize_here
 from poseline.pose import PoseSequence
-from poseline.protocol import LocalizeRequest, rounded
+from poseline.protocol import LocalizeRequest
+from poseline.translation import rounded
 
 _FIELDS = ("track_id", "label", "start", "end", "score")
 

@@ -19,12 +19,11 @@ from poseline.protocol import (
     Keypoints,
     LocalizeRequest,
     TrackSpec,
-    coordinates_of,
     decode_keypoints,
     encode_keypoints,
-    layout_of,
 )
 from poseline.skeleton import Floats, SkeletonLayout
+from poseline.translation import coordinates_of, layout_of
 
 _SLICE = 1024
 """Frames read in one go: no single call then holds the interpreter for more than some milliseconds."""

@@ -15,20 +15,10 @@ from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
-from pydantic import ValidationError
 
-from poseline.decoding import DecodingOptions
-from poseline.errors import BadNumber, InputError, LayoutMismatch, MalformedMessage, UnknownMessage, UnsupportedOption
-from poseline.manifest import ModelManifest
-from poseline.pose import Coordinates
-from poseline.segments import SegmentEvent
-from poseline.skeleton import SkeletonLayout, layout
+from poseline.errors import BadNumber, InputError, MalformedMessage, UnknownMessage
 
 SUBPROTOCOL = "poseline.v1.json"
-MAX_JOINTS = 256
-"""Joints that a custom layout may name: whole-body sets have 133."""
-UPDATE_SECONDS = 0.5
-"""Media time between two `segment.updated` of a segment under `partials: all`."""
 
 Joint = list[float] | None
 Keypoints = list[Joint]
@@ -469,62 +459,3 @@ def schemas(types: Iterable[Any], ref_template: str) -> tuple[dict[str, Any], di
     kinds = list(types)
     found, components = msgspec.json.schema_components(kinds, ref_template=ref_template)
     return {kind.__name__: schema for kind, schema in zip(kinds, found, strict=True)}, components
-
-
-# --- from the wire's words to the domain's -----------------------------------------------------------------------
-
-
-def layout_of(spec: str | CustomLayout) -> SkeletonLayout:
-    """Raises UnknownLayout, LayoutMismatch."""
-    if isinstance(spec, str):
-        return layout(spec)
-    names = [name.strip().lower().replace(" ", "_").replace("-", "_") for name in spec.joints]
-    if not 0 < len(names) <= MAX_JOINTS:
-        raise LayoutMismatch(f"a custom layout names {len(names)} joints, expected 1 to {MAX_JOINTS}", param="layout")
-    if len(set(names)) != len(names):
-        twice = sorted({name for name in names if names.count(name) > 1})
-        raise LayoutMismatch(f"a custom layout names {', '.join(twice)} more than once", param="layout")
-    return SkeletonLayout("custom", tuple(names), (-1,) * len(names))
-
-
-def coordinates_of(spec: CoordinatesSpec) -> Coordinates:
-    """Raises UnitUnknown, ShapeMismatch."""
-    y_axis = spec.y_axis or ("down" if spec.space in ("pixel", "normalized") else "up")
-    return Coordinates(spec.space, spec.dims, y_axis, spec.facing, spec.mirrored)  # pyright: ignore[reportArgumentType]
-
-
-_DECODING = ("min_score", "off_score", "min_duration", "off_hang", "max_duration")
-MAX_GAP_RESET = 10.0
-"""Seconds: a longer gap would be filled with more invented frames than seen ones."""
-
-
-def decoding_options(choice: DecodingChoice, defaults: DecodingOptions) -> DecodingOptions:
-    """The manifest's options with the caller's on top. Raises InputError, UnsupportedOption."""
-    if not 0 < choice.gap_reset <= MAX_GAP_RESET:
-        what = f"gap_reset is {choice.gap_reset}, expected more than 0 and at most {MAX_GAP_RESET} seconds"
-        raise InputError(what, param="options.gap_reset")
-    given = {name: value for name in _DECODING if (value := getattr(choice, name)) is not None}
-    given["updates"] = 0.0
-    if isinstance(choice, StreamOptions):
-        if choice.on_overload != "block":
-            raise UnsupportedOption(
-                f"on_overload is {choice.on_overload!r}, this server offers 'block'", param="options.on_overload"
-            )
-        if not choice.scores_hz >= 0:
-            raise InputError(f"scores_hz is {choice.scores_hz}, expected 0 or more", param="options.scores_hz")
-        given["updates"] = UPDATE_SECONDS if choice.partials == "all" else 0.0
-    try:
-        return DecodingOptions.model_validate(defaults.model_dump() | given)
-    except ValidationError as error:
-        first = error.errors()[0]
-        name = ".".join(["options", *map(str, first["loc"])])
-        raise InputError(f"{name}: {first['msg']}", param=name) from None
-
-
-def rounded(event: SegmentEvent) -> tuple[float, float, float]:
-    """Start, end (to microseconds) and score (four digits) of a segment, as every answer gives them."""
-    return round(event.start, 6), round(event.end, 6), round(event.score, 4)
-
-
-def model_info(manifest: ModelManifest, digest: str) -> ModelInfo:
-    return ModelInfo(manifest.name, manifest.version, digest, manifest.layout, manifest.license, manifest.research_only)

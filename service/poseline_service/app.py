@@ -32,7 +32,8 @@ from poseline_service.stream import stream
 
 STATIC = Path(__file__).parent / "static"
 _HEADERS = {
-    "Content-Security-Policy": "default-src 'self'",
+    # Older Safari does not count the page's own socket as 'self'.
+    "Content-Security-Policy": "default-src 'self'; connect-src 'self' ws: wss:",
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
 }

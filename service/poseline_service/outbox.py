@@ -11,9 +11,9 @@ from collections import deque
 import numpy as np
 
 from poseline import protocol
-from poseline.protocol import rounded
 from poseline.segments import SegmentEvent
 from poseline.skeleton import Floats
+from poseline.translation import rounded
 from poseline_service.tracks import Changes
 
 TOP = 5

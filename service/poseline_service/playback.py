@@ -19,10 +19,11 @@ from msgspec import UNSET
 from poseline.errors import EngineFailure
 from poseline.online import OnlineLocalizer, class_mask
 from poseline.pose import PoseSequence
-from poseline.protocol import FoundSegment, FrameScores, LocalizeResponse, decoding_options, rounded
+from poseline.protocol import FoundSegment, FrameScores, LocalizeResponse
 from poseline.resampling import TOLERANCE, GridFrame
 from poseline.segments import SegmentEvent
 from poseline.skeleton import Floats
+from poseline.translation import decoding_options, rounded
 from poseline_service.metrics import Metrics
 from poseline_service.outbox import top_scores
 from poseline_service.recordings import Recording, read_recording

@@ -19,10 +19,10 @@ from poseline import protocol
 from poseline.errors import EngineFailure, MalformedMessage, Overloaded, TooLarge
 from poseline.keypoints import read_keypoints
 from poseline.online import OnlineLocalizer, class_mask, open_converter
-from poseline.protocol import coordinates_of, decoding_options, layout_of
 from poseline.resampling import GridFrame
 from poseline.segments import Forced, SegmentEvent
 from poseline.skeleton import Floats
+from poseline.translation import coordinates_of, decoding_options, layout_of
 from poseline_service.metrics import Metrics
 from poseline_service.outbox import Outbox, segment_message, top_scores
 from poseline_service.settings import ServiceSettings

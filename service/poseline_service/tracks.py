@@ -15,10 +15,11 @@ from typing import Protocol
 from poseline.bundle import ModelBundle
 from poseline.errors import EngineFailure, UnknownModel
 from poseline.online import OnlineLocalizer
-from poseline.protocol import ModelInfo, model_info
+from poseline.protocol import ModelInfo
 from poseline.resampling import GridFrame, GridPush
 from poseline.segments import SegmentEvent
 from poseline.skeleton import Floats
+from poseline.translation import model_info
 from poseline_service.scheduler import BatchScheduler
 
 

@@ -39,16 +39,14 @@ from poseline.protocol import (
     Person,
     StreamOptions,
     TrackSpec,
-    coordinates_of,
     decode_client,
     decode_request,
     decode_server,
-    decoding_options,
     encode,
     encode_keypoints,
-    layout_of,
 )
 from poseline.skeleton import BODY16
+from poseline.translation import UPDATE_SECONDS, coordinates_of, decoding_options, layout_of
 
 numbers = st.floats(-1e6, 1e6, allow_nan=False)
 joints = st.none() | st.lists(numbers, min_size=3, max_size=4)
@@ -266,7 +264,7 @@ def test_options_stand_on_the_manifests() -> None:
     defaults = DecodingOptions(min_score=0.6, updates=9)
     found = decoding_options(StreamOptions(off_score=0.3), defaults)
     assert (found.min_score, found.off_score, found.updates) == (0.6, 0.3, 0.0)
-    assert decoding_options(StreamOptions(partials="all"), defaults).updates == protocol.UPDATE_SECONDS
+    assert decoding_options(StreamOptions(partials="all"), defaults).updates == UPDATE_SECONDS
 
 
 @pytest.mark.parametrize(
