@@ -9,6 +9,8 @@ from __future__ import annotations
 import zlib
 from dataclasses import dataclass
 
+import numpy as np
+
 from poseline.errors import InputError, MalformedMessage, ModeUnavailable, TooLarge
 from poseline.keypoints import read_tracks
 from poseline.online import open_converter
@@ -38,6 +40,7 @@ def read_recording(body: bytes, encoding: str, model: LoadedModel, settings: Ser
     _check_size(request, settings)
     tracks = read_tracks(request)
     manifest = model.bundle.manifest
+    _check_grid(tracks, request.options.gap_reset, manifest.fps, settings)
     convert = open_converter(manifest, tracks[0].layout, tracks[0].coordinates)
     source, target = tracks[0].layout.name, manifest.layout
     warnings: list[Notice] = []
@@ -70,6 +73,14 @@ def _check_options(request: LocalizeRequest) -> None:
     if not options.frame_scores_hz > 0:
         what = f"frame_scores_hz is {options.frame_scores_hz}, expected more than 0"
         raise InputError(what, param="options.frame_scores_hz")
+
+
+def _check_grid(tracks: list[PoseSequence], gap_reset: float, fps: float, settings: ServiceSettings) -> None:
+    """A slow source costs the network as much as a fast one: what counts is the time that the grid will fill."""
+    seconds = sum(float(np.minimum(np.diff(one.timestamps), gap_reset).sum()) for one in tracks)
+    if seconds * fps > settings.max_frames:
+        what = f"the tracks last {seconds:.0f} seconds in all, the limit is {settings.max_frames / fps:.0f}"
+        raise TooLarge(what, param="tracks", code="too_many_frames")
 
 
 def _check_size(request: LocalizeRequest, settings: ServiceSettings) -> None:

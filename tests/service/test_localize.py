@@ -189,3 +189,16 @@ def test_the_page_and_its_actor(server: ServerProcess) -> None:
     assert len(actor["frames"]) == pytest.approx(actor["fps"] * 5, abs=2)
     assert httpx.get(server.url + "/demo/actor.json?seconds=1e9").status_code == 413
     assert httpx.get(server.url + "/demo/actor.json?seconds=soon").json()["code"] == "invalid_input"
+
+
+def test_few_frames_over_a_long_time_are_many_grid_frames(server: ServerProcess) -> None:
+    """A thousand frames two seconds apart would be sixty thousand for the network."""
+    pose = body()["tracks"][0]["keypoints"][0]
+    sparse = body(
+        tracks=[{"track_id": f"p{n}", "keypoints": [pose] * 1000} for n in range(2)],
+        timestamps=[2.0 * n for n in range(1000)],
+    )
+    answer = post(server, sparse)
+    assert answer.status_code == 413
+    assert answer.json()["code"] == "too_many_frames"
+    assert "the tracks last 3996 seconds in all, the limit is 3600" in answer.json()["detail"]

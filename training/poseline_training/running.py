@@ -86,4 +86,4 @@ def start(trainer: L.Trainer, module: TrainingModule, batches: Dataset[Any], fol
     found = checkpoint(folder)
     loaded = loader(batches, module.settings, lambda: trainer.global_step)
     trainer.fit(module, loaded, ckpt_path=str(found) if resume and found.exists() else None)
-    trainer.save_checkpoint(found)
+    trainer.save_checkpoint(found, weights_only=False)
