@@ -6,7 +6,6 @@ where that differs from the torch network over the full sequence by more than 1e
 
 from __future__ import annotations
 
-import json
 import warnings
 from pathlib import Path
 from typing import Any
@@ -17,19 +16,20 @@ from rich.console import Console
 
 from poseline.actor import perform
 from poseline.bundle import GOLDEN, ModelBundle, file_digest
-from poseline.formats.corpus import read_corpus
+from poseline.formats.corpus import LabelledSequence, read_corpus
 from poseline.manifest import LevelSpec, ModelManifest, RingSpec, StateSpec, TapSpec
 from poseline.pose import PoseConverter
 from poseline.skeleton import BODY16, Floats
 from poseline.stepping import check_golden
 from poseline_training.augment import augment
 from poseline_training.card import write_card
-from poseline_training.config import AugmentSettings, ExportSettings
-from poseline_training.evaluate import evaluate, report, stream_all
+from poseline_training.config import AugmentSettings, EvaluationSet, ExportSettings
+from poseline_training.evaluate import StreamedSequence, evaluate, report, stream_all
 from poseline_training.finetune import finetuned
 from poseline_training.network.levels import Level, Steps
 from poseline_training.network.localizer import Localizer
 from poseline_training.network.steps import deployed
+from poseline_training.robustness import robustness
 from poseline_training.runtime import open_scorer
 
 PARITY = 1e-5
@@ -52,11 +52,11 @@ def export(settings: ExportSettings) -> ModelBundle:
     bundle = ModelBundle.open(folder)
     worst = check_golden(bundle, open_scorer(bundle), PARITY)
     console.print(f"ONNX Runtime frame by frame = torch over the full sequence: largest difference {worst:.1e}")
-    metrics = _measure(settings, bundle)
-    manifest = manifest.model_copy(update={"metrics": metrics})
-    _save(manifest, folder)
+    streamed = _stream(settings, bundle)
+    metrics = _measure(settings, bundle, streamed)
+    _save(manifest.model_copy(update={"metrics": metrics}), folder)
     bundle = ModelBundle.open(folder)
-    write_card(settings, bundle, network)
+    write_card(settings, bundle, streamed, sum(p.numel() for p in network.parameters()))
     return bundle
 
 
@@ -128,17 +128,36 @@ def _save(manifest: ModelManifest, folder: Path) -> None:
     (folder / "manifest.json").write_text(manifest.model_dump_json(indent=2) + "\n")
 
 
-def _measure(settings: ExportSettings, bundle: ModelBundle) -> dict[str, Any]:
-    """Every evaluation set: this bundle in full, the rivals in short."""
+def _stream(settings: ExportSettings, bundle: ModelBundle) -> dict[str, list[StreamedSequence]]:
+    """Corpus → its evaluation split, as the service would have seen it."""
+    return {
+        one.corpus: stream_all(bundle.manifest, open_scorer(bundle), _sequences(settings, one), settings.data.label_map)
+        for one in settings.evaluate
+    }
+
+
+def _sequences(settings: ExportSettings, one: EvaluationSet) -> list[LabelledSequence]:
+    return read_corpus(settings.data.root / one.corpus / f"{one.split}.npz")
+
+
+def _measure(
+    settings: ExportSettings, bundle: ModelBundle, streamed: dict[str, list[StreamedSequence]]
+) -> dict[str, Any]:
+    """`sets`: corpus → this bundle in full, the rivals in short. `robustness`: corpus → condition → figures."""
     data = settings.data
-    found: dict[str, Any] = {}
+    sets: dict[str, Any] = {}
     for one in settings.evaluate:
-        path = data.root / one.corpus / f"{one.split}.npz"
-        streamed = stream_all(bundle.manifest, open_scorer(bundle), read_corpus(path), data.label_map)
-        found[one.corpus] = {"split": one.split, "poseline": report(streamed, bundle.manifest.classes)}
+        sets[one.corpus] = {
+            "split": one.split,
+            "poseline": report(streamed[one.corpus], bundle.manifest.classes),
+        }
         for name, folder in settings.rivals.items():
             rival = ModelBundle.open(folder)
             measured = evaluate(rival.manifest, open_scorer(rival), data.root / one.corpus, one.split, data.label_map)
             measured.pop("classes")
-            found[one.corpus][name] = measured
-    return json.loads(json.dumps(found))
+            sets[one.corpus][name] = measured
+    bent = {
+        one.corpus: robustness(bundle.manifest, open_scorer(bundle), _sequences(settings, one), data.label_map)
+        for one in settings.robustness
+    }
+    return {"sets": sets, "robustness": bent}
