@@ -22,7 +22,7 @@ from poseline_service import runtime
 from poseline_service.app import create_app
 from poseline_service.engine import LevelGraphs, open_scorer
 from poseline_service.settings import ServiceSettings
-from servers import free_port
+from servers import free_ports
 
 POISON = 1000.0
 
@@ -66,7 +66,7 @@ async def answers(http: httpx.AsyncClient, url: str) -> bool:
 
 async def test_failure_reaches_who_was_hit_and_no_other(monkeypatch: pytest.MonkeyPatch, models: Path) -> None:
     monkeypatch.setattr(runtime, "open_scorer", brittle_scorer)
-    settings = ServiceSettings(port=free_port(), metrics_port=0, models=models)
+    settings = ServiceSettings(port=free_ports()[0], metrics_port=0, models=models)
     frames = frames_of(5, 120)
     poisoned = encode(request_of(1, 30)).replace(b"[[[", b"[[[1000.0,0,0,1],[", 1)
     async with serving(settings) as address, httpx.AsyncClient() as http:
