@@ -85,7 +85,7 @@ def motion(rng: np.random.Generator, frames: int) -> np.ndarray:
 
 
 def _fast(rng: np.random.Generator) -> tuple[list, list, list, list]:
-    """joints (B, 16, 4), rows (B, 3, 8) → scores (B, 4), boundaries (B, 2), rows (B, 1, 8)."""
+    """joints (B, 16, 4), rows (B, 24) → scores (B, 4), boundaries (B, 2), rows (B, 8)."""
     constants = {
         "w_joints": rng.normal(0, 0.6, (JOINTS * 4, WIDTH)),
         "w_rows": rng.normal(0, 0.3, (3 * WIDTH, WIDTH)),
@@ -94,36 +94,32 @@ def _fast(rng: np.random.Generator) -> tuple[list, list, list, list]:
     }
     nodes = [
         helper.make_node("Flatten", ["joints"], ["flat_joints"], axis=1),
-        helper.make_node("Flatten", ["rows"], ["flat_rows"], axis=1),
         helper.make_node("MatMul", ["flat_joints", "w_joints"], ["from_joints"]),
-        helper.make_node("MatMul", ["flat_rows", "w_rows"], ["from_rows"]),
+        helper.make_node("MatMul", ["rows", "w_rows"], ["from_rows"]),
         helper.make_node("Add", ["from_joints", "from_rows"], ["mixed"]),
-        helper.make_node("Tanh", ["mixed"], ["row"]),
-        helper.make_node("MatMul", ["row", "w_scores"], ["logits"]),
+        helper.make_node("Tanh", ["mixed"], ["new_rows"]),
+        helper.make_node("MatMul", ["new_rows", "w_scores"], ["logits"]),
         helper.make_node("Softmax", ["logits"], ["scores"], axis=1),
-        helper.make_node("MatMul", ["row", "w_boundaries"], ["boundary_logits"]),
+        helper.make_node("MatMul", ["new_rows", "w_boundaries"], ["boundary_logits"]),
         helper.make_node("Sigmoid", ["boundary_logits"], ["boundaries"]),
-        helper.make_node("Unsqueeze", ["row", "axis_1"], ["new_rows"]),
     ]
-    inputs = [_tensor("joints", ["B", JOINTS, 4]), _tensor("rows", ["B", 3, WIDTH])]
+    inputs = [_tensor("joints", ["B", JOINTS, 4]), _tensor("rows", ["B", 3 * WIDTH])]
     outputs = [
         _tensor("scores", ["B", len(CLASSES)]),
         _tensor("boundaries", ["B", 2]),
-        _tensor("new_rows", ["B", 1, WIDTH]),
+        _tensor("new_rows", ["B", WIDTH]),
     ]
     return nodes, inputs, outputs, _constants(constants)
 
 
 def _slow(rng: np.random.Generator) -> tuple[list, list, list, list]:
-    """rows (B, 2, 8) → rows (B, 1, 8)."""
+    """rows (B, 16) → rows (B, 8)."""
     nodes = [
-        helper.make_node("Flatten", ["rows"], ["flat_rows"], axis=1),
-        helper.make_node("MatMul", ["flat_rows", "w_rows"], ["mixed"]),
-        helper.make_node("Tanh", ["mixed"], ["row"]),
-        helper.make_node("Unsqueeze", ["row", "axis_1"], ["new_rows"]),
+        helper.make_node("MatMul", ["rows", "w_rows"], ["mixed"]),
+        helper.make_node("Tanh", ["mixed"], ["new_rows"]),
     ]
     constants = _constants({"w_rows": rng.normal(0, 0.5, (2 * WIDTH, WIDTH))})
-    return nodes, [_tensor("rows", ["B", 2, WIDTH])], [_tensor("new_rows", ["B", 1, WIDTH])], constants
+    return nodes, [_tensor("rows", ["B", 2 * WIDTH])], [_tensor("new_rows", ["B", WIDTH])], constants
 
 
 def _tensor(name: str, shape: list) -> onnx.ValueInfoProto:
@@ -131,8 +127,7 @@ def _tensor(name: str, shape: list) -> onnx.ValueInfoProto:
 
 
 def _constants(values: dict[str, np.ndarray]) -> list[onnx.TensorProto]:
-    floats = [numpy_helper.from_array(value.astype(np.float32), name) for name, value in values.items()]
-    return [*floats, numpy_helper.from_array(np.array([1], np.int64), "axis_1")]
+    return [numpy_helper.from_array(value.astype(np.float32), name) for name, value in values.items()]
 
 
 def _save(path: Path, nodes: list, inputs: list, outputs: list, constants: list) -> None:

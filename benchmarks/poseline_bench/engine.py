@@ -1,7 +1,8 @@
 """What one stream-frame costs the engine, beside what the same core can do at best in the same run.
 
-All cases are interleaved round-robin in one process on one core; medians over the rounds. CPU time, so that neighbours on
-a shared machine count little. Motion is the scripted actor's. The peak is the best sgemm seen (numpy, 2048³).
+All cases are interleaved round-robin in one process on one core; medians over the rounds. CPU time of this one thread, so
+that neighbours on a shared machine count little, nor a BLAS whose idle threads spin. Motion is the scripted actor's. The
+peak is numpy's sgemm at 2048³.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import numpy as np
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
+from threadpoolctl import threadpool_limits
 
 from poseline.actor import perform
 from poseline.bundle import ModelBundle, find_bundle
@@ -73,22 +75,22 @@ def _interleave(cases: dict[str, Callable[[], object]]) -> dict[str, float]:
     for name, run in cases.items():
         for _ in range(20 if name != "sgemm" else 1):
             run()
-        begun = time.process_time()
+        begun = time.thread_time()
         run()
-        calls[name] = max(1, int(_SECONDS_PER_CASE / max(time.process_time() - begun, 1e-6)))
+        calls[name] = max(1, int(_SECONDS_PER_CASE / max(time.thread_time() - begun, 1e-6)))
     found: dict[str, list[float]] = {name: [] for name in cases}
     for _ in track(range(ROUNDS), "measuring", transient=True):
         for name, run in cases.items():
-            begun = time.process_time()
+            begun = time.thread_time()
             for _ in range(calls[name]):
                 run()
-            found[name].append((time.process_time() - begun) / calls[name])
+            found[name].append((time.thread_time() - begun) / calls[name])
     return {name: float(np.median(values)) for name, values in found.items()}
 
 
 @contextlib.contextmanager
 def one_core() -> Iterator[None]:
-    """Pin this process to its last core where the system can; numpy's own threads then share it."""
+    """Pin this process to its last core, where the system can."""
     if not hasattr(os, "sched_setaffinity"):
         yield
         return
@@ -102,7 +104,7 @@ def one_core() -> Iterator[None]:
 
 def run(models: Path, model: str | None, json_file: Path | None) -> None:
     bundle = find_bundle(models, model)
-    with one_core():
+    with one_core(), threadpool_limits(1):
         figures = measure(bundle)
     if json_file:
         json_file.write_text(json.dumps(figures, indent=2) + "\n")

@@ -27,8 +27,8 @@ Slots = NDArray[np.int64]
 class GraphRunner(Protocol):
     """Runs one level's graph.
 
-    The first level takes `joints` (B, V, 4) and `rows` (B, taps, width) and gives scores (B, 1 + K), boundaries (B, 2)
-    and rows (B, writes, width); every other level takes and gives rows alone.
+    The first level takes `joints` (B, V, 4) and `rows` (B, taps · width), side by side, and gives scores (B, 1 + K),
+    boundaries (B, 2) and rows (B, writes · width); every other level takes and gives rows alone.
     """
 
     def __call__(self, level: str, feeds: dict[str, Floats]) -> Sequence[Floats]: ...
@@ -102,13 +102,14 @@ class StatePool:
         return slots[self._levels[level].due[self._phase[slots]]]
 
     def read(self, level: str, slots: Slots) -> Floats:
-        """The rows that the level reads: (B, taps, width)."""
+        """The rows that the level reads, side by side: (B, taps · width)."""
         rows = self._levels[level].reads[self._phase[slots]] + self._first[slots, None]
-        return self._rows.take(rows, axis=0)
+        return self._rows.take(rows, axis=0).reshape(len(slots), -1)
 
     def write(self, level: str, slots: Slots, rows: Floats) -> None:
-        """Store the rows (B, writes, width) that the level made."""
-        self._rows[self._levels[level].writes[self._phase[slots]] + self._first[slots, None]] = rows
+        """Store the rows (B, writes · width) that the level made."""
+        places = self._levels[level].writes[self._phase[slots]] + self._first[slots, None]
+        self._rows[places] = rows.reshape(len(slots), -1, self.spec.width)
 
     def advance(self, slots: Slots) -> None:
         self._phase[slots] = self._next[self._phase[slots]]

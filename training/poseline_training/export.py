@@ -6,6 +6,7 @@ where that differs from the torch network over the full sequence by more than 1e
 
 from __future__ import annotations
 
+import logging
 import warnings
 from pathlib import Path
 from typing import Any
@@ -62,10 +63,11 @@ def export(settings: ExportSettings) -> ModelBundle:
 
 def _write_graph(level: Level, width: int, path: Path) -> None:
     batch = torch.export.Dim("batch", min=1, max=4096)
-    rows = torch.zeros(2, len(level.reads), width)
+    rows = torch.zeros(2, len(level.reads) * width)
     first = level.every == 1
     inputs = (torch.zeros(2, len(BODY16.joints), 4), rows) if first else (rows,)
     names = ["joints", "rows"] if first else ["rows"]
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it names every library that it could have used
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter warns of its own deprecations
         program = torch.onnx.export(

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from poseline_training.network.graph import LinearBlock
+from poseline_training.network.graph import LinearBlock, composed
 from poseline_training.network.levels import Level, Steps
 
 
@@ -26,21 +26,21 @@ class GruBody(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         return F.relu(self.gru(self.dropout(self.embed(features)))[0])
 
-    def steps(self) -> Steps:
-        level = Level("fast", 1, (("hidden", 1),), ("hidden",), _GruStep(self))
+    def steps(self, features: nn.Linear) -> Steps:
+        level = Level("fast", 1, (("hidden", 1),), ("hidden",), _GruStep(self, features))
         return Steps(self.width, (("hidden", 1),), (level,))
 
 
 class _GruStep(nn.Module):
-    def __init__(self, body: GruBody) -> None:
+    def __init__(self, body: GruBody, features: nn.Linear) -> None:
         super().__init__()
-        self.embed = body.embed.folded()
+        self.embed = composed(features, body.embed.folded())
         self.cell = nn.GRUCell(body.width, body.width)
         self.cell.load_state_dict({k.removesuffix("_l0"): v for k, v in body.gru.state_dict().items()})
 
-    def forward(self, features: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
-        hidden = self.cell(F.relu(self.embed(features)), rows[:, 0])
-        return F.relu(hidden), hidden.unsqueeze(1)
+    def forward(self, pose: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+        hidden = self.cell(F.relu(self.embed(pose)), rows)
+        return F.relu(hidden), hidden
 
 
 class LinearTaps(nn.Module):
@@ -57,12 +57,17 @@ class LinearTaps(nn.Module):
         T = features.shape[1]
         return torch.cat([features, *(F.pad(features, (0, 0, lag, 0))[:, :T] for lag in self.LAGS)], -1)
 
-    def steps(self) -> Steps:
+    def steps(self, features: nn.Linear) -> Steps:
         reads = tuple(("features", lag) for lag in self.LAGS)
-        level = Level("fast", 1, reads, ("features",), _TapsStep())
+        level = Level("fast", 1, reads, ("features",), _TapsStep(features))
         return Steps(self.features, (("features", max(self.LAGS)),), (level,))
 
 
 class _TapsStep(nn.Module):
-    def forward(self, features: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
-        return torch.cat([features, rows.flatten(1)], -1), features.unsqueeze(1)
+    def __init__(self, features: nn.Linear) -> None:
+        super().__init__()
+        self.features = features
+
+    def forward(self, pose: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+        features = self.features(pose)
+        return torch.cat([features, rows], -1), features

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from poseline.skeleton import SkeletonLayout
-from poseline_training.network.graph import GraphConvolution, LinearBlock
+from poseline_training.network.graph import GraphConvolution, LinearBlock, composed
 
 
 class JointStem(nn.Module):
@@ -33,11 +33,13 @@ class JointStem(nn.Module):
         hidden = self.wide(self.narrow(self.by_joint(features).flatten(0, 1)))
         return self.out(hidden).view(B, T, -1)
 
-    def folded(self) -> nn.Sequential:
-        """Features (B, V·9 + V) → (B, width), with batch norms folded and the joint order undone in the weights."""
+    def folded(self, features: nn.Linear) -> nn.Sequential:
+        """What `features` is applied to → (B, width): batch norms folded, `features` and the joint order with them."""
         narrow = self.narrow.folded()
         order = self.by_joint(torch.arange(self.V * 10).float()).long()
         weight = torch.zeros_like(narrow.weight)
         weight[:, order] = narrow.weight.detach()
         narrow.weight = nn.Parameter(weight)
-        return nn.Sequential(narrow, nn.ReLU(), self.wide.folded(), nn.ReLU(), self.out.folded(), nn.ReLU())
+        return nn.Sequential(
+            composed(features, narrow), nn.ReLU(), self.wide.folded(), nn.ReLU(), self.out.folded(), nn.ReLU()
+        )

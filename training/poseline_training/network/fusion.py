@@ -63,14 +63,14 @@ class StridedU(nn.Module):
         u0 = self.up0(torch.cat([h0, self.dropout(hold(u1, h0.shape[1]))], -1))
         return u0[:, :T]
 
-    def steps(self) -> Steps:
+    def steps(self, features: nn.Linear) -> Steps:
         deep_rings = tuple((f"deep{i}", 2 * d) for i, d in enumerate(_DILATIONS))
         deep_taps = tuple((name, age) for name, length in deep_rings for age in (length, length // 2))
         return Steps(
             width=self.width,
             rings=(("stem", 2), ("h0", 2), ("down1", 2), ("h1", 2), ("u1", 1), *deep_rings, ("h2", 1)),
             levels=(
-                Level("fast", 1, (("stem", 2), ("stem", 1), ("u1", 1)), ("stem", "h0"), _Fast(self)),
+                Level("fast", 1, (("stem", 2), ("stem", 1), ("u1", 1)), ("stem", "h0"), _Fast(self, features)),
                 Level(
                     "mid",
                     2,
@@ -90,27 +90,30 @@ class StridedU(nn.Module):
 
 
 class _Fast(nn.Module):
-    def __init__(self, body: StridedU) -> None:
+    def __init__(self, body: StridedU, features: nn.Linear) -> None:
         super().__init__()
-        self.stem, self.conv, self.up = body.stem.folded(), body.conv0.folded(), body.up0.folded()
+        self.stem, self.conv, self.up = body.stem.folded(features), body.conv0.folded(), body.up0.folded()
+        self.taps = 2 * body.width
 
-    def forward(self, features: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
-        vector = self.stem(features)
-        h0 = F.relu(self.conv(torch.cat([rows[:, 0], rows[:, 1], vector], -1)))
-        u0 = F.relu(self.up(torch.cat([h0, rows[:, 2]], -1)))
-        return u0, torch.stack([vector, h0], 1)
+    def forward(self, pose: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+        vector = self.stem(pose)
+        h0 = F.relu(self.conv(torch.cat([rows[:, : self.taps], vector], -1)))
+        u0 = F.relu(self.up(torch.cat([h0, rows[:, self.taps :]], -1)))
+        return u0, torch.cat([vector, h0], -1)
 
 
 class _Mid(nn.Module):
     def __init__(self, body: StridedU) -> None:
         super().__init__()
         self.down, self.conv, self.up = body.down1.folded(), body.conv1.folded(), body.up1.folded()
+        self.widths = [2 * body.width, 2 * body.width, body.width]
 
     def forward(self, rows: Tensor) -> Tensor:
-        down = F.relu(self.down(rows[:, :2].flatten(1)))
-        h1 = F.relu(self.conv(torch.cat([rows[:, 2:4].flatten(1), down], -1)))
-        u1 = F.relu(self.up(torch.cat([h1, rows[:, 4]], -1)))
-        return torch.stack([down, h1, u1], 1)
+        pair, taps, deeper = rows.split(self.widths, -1)
+        down = F.relu(self.down(pair))
+        h1 = F.relu(self.conv(torch.cat([taps, down], -1)))
+        u1 = F.relu(self.up(torch.cat([h1, deeper], -1)))
+        return torch.cat([down, h1, u1], -1)
 
 
 class _Deep(nn.Module):
@@ -118,12 +121,13 @@ class _Deep(nn.Module):
         super().__init__()
         self.down = body.down2.folded()
         self.convs = nn.ModuleList(conv.folded() for conv in body.conv2)  # pyright: ignore[reportCallIssue]
+        self.pair = 2 * body.width
 
     def forward(self, rows: Tensor) -> Tensor:
-        h = F.relu(self.down(rows[:, :2].flatten(1)))
+        pair, *taps = rows.split(self.pair, -1)
+        h = F.relu(self.down(pair))
         written = []
-        for i, conv in enumerate(self.convs):
+        for conv, older in zip(self.convs, taps, strict=True):
             written.append(h)
-            taps = rows[:, 2 + 2 * i : 4 + 2 * i].flatten(1)
-            h = F.relu(conv(torch.cat([taps, h], -1)))
-        return torch.stack([*written, h], 1)
+            h = F.relu(conv(torch.cat([older, h], -1)))
+        return torch.cat([*written, h], -1)

@@ -26,6 +26,14 @@ def fold(weight: Tensor, norm: nn.BatchNorm1d) -> nn.Linear:
     return linear
 
 
+def composed(first: nn.Linear, second: nn.Linear) -> nn.Linear:
+    """The one linear layer that equals `second(first(x))`."""
+    both = nn.Linear(first.in_features, second.out_features)
+    both.weight = nn.Parameter((second.weight @ first.weight).detach().clone())
+    both.bias = nn.Parameter((second.weight @ first.bias + second.bias).detach().clone())
+    return both
+
+
 class LinearBlock(nn.Module):
     """(…, in) → (…, out): linear, batch norm over everything before the last axis, ReLU."""
 

@@ -11,7 +11,8 @@ from torch import nn
 class Level:
     """One step graph. reads: (ring, age), age 1 the newest. writes: rings that get one row each.
 
-    The first level's module maps (vector (B, ·), rows (B, taps, width)) → (vector, rows); a deeper one maps rows → rows.
+    Rows stand side by side: (B, taps · width) read, (B, writes · width) written. The first level's module maps
+    (pose (B, ·), rows) → (vector, rows); a deeper one maps rows → rows.
     """
 
     name: str

@@ -18,12 +18,11 @@ from poseline_training.network.normalizer import PoseNormalizer
 
 
 class _FirstStep(nn.Module):
-    """joints (B, V, 4), rows (B, 2 + taps, width) → scores (B, 1 + K), boundaries (B, 2), rows (B, 1 + writes, width)."""
+    """joints (B, V, 4), rows (B, (2 + taps) · width) → scores (B, 1 + K), boundaries (B, 2), rows (B, … · width)."""
 
     def __init__(self, network: Localizer, body: nn.Module, width: int) -> None:
         super().__init__()
         self.normalizer, self.body, self.width = network.normalizer, body, width
-        self.features = network.normalizer.folded()
         exists = torch.zeros(width)
         exists[3 * network.normalizer.V + 2] = 1
         self.exists = nn.Parameter(exists)  # a constant of the graph: marks a row as written
@@ -34,28 +33,27 @@ class _FirstStep(nn.Module):
             self.head.bias.copy_(torch.cat([network.classify.bias, network.border.bias]))
 
     def forward(self, joints: Tensor, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        features, pose_row = self._normalize(joints[..., :3], joints[..., 3], rows[:, 0], rows[:, 1])
-        vector, written = self.body(features, rows[:, 2:])
-        logits = self.head(vector)
-        scores = F.softmax(logits[:, : self.classes], dim=-1)
-        boundaries = torch.sigmoid(logits[:, self.classes :])
-        return scores, boundaries, torch.cat([pose_row.unsqueeze(1), written], 1)
+        W = self.width
+        pose, pose_row = self._normalize(joints[..., :3], joints[..., 3], rows[:, :W], rows[:, W : 2 * W])
+        vector, written = self.body(pose, rows[:, 2 * W :])
+        logits, borders = self.head(vector).split([self.classes, 2], -1)
+        return F.softmax(logits, dim=-1), torch.sigmoid(borders), torch.cat([pose_row, written], -1)
 
     def _normalize(self, joints: Tensor, confidence: Tensor, older: Tensor, newer: Tensor) -> tuple[Tensor, Tensor]:
+        """The scaled pair of poses with their confidence, and the row to remember."""
         norm: PoseNormalizer = self.normalizer
         n = 3 * norm.V
         torso, count = norm.running_torso(joints, confidence, newer[:, n : n + 1], newer[:, n + 1 : n + 2])
         earlier, seen = older[:, :n].unflatten(1, (norm.V, 3)), older[:, n + 2 : n + 3]
         pair = norm.scaled_pair(joints, earlier, seen, torso, count)
         row = torch.cat([joints.flatten(1), torso, count], -1)
-        row = F.pad(row, (0, self.width - row.shape[1])) + self.exists
-        return self.features(torch.cat([pair, confidence], -1)), row
+        return torch.cat([pair, confidence], -1), F.pad(row, (0, self.width - row.shape[1])) + self.exists
 
 
 def deployed(network: Localizer) -> Steps:
     """The network frame by frame, in evaluation, batch norms folded."""
     network = network.eval()
-    steps = network.body.steps()
+    steps = network.body.steps(network.normalizer.folded())
     if network.normalizer.row > steps.width:
         raise ValueError(f"state rows of {steps.width} numbers cannot hold a pose's {network.normalizer.row}")
     first, *deeper = steps.levels
