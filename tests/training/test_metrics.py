@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from poseline_training.metrics.frames import frame_accuracy, frame_ap, frame_f1
+from poseline_training.metrics.operating import operating_point
 from poseline_training.metrics.segments import interpolated_ap, segment_ap, segmental_f1
 from poseline_training.metrics.starts import match_starts
 
@@ -61,3 +62,14 @@ def test_starts_match_the_nearest_free_one() -> None:
 
 def test_an_early_start_has_negative_delay() -> None:
     assert match_starts([[(0.5, 1, 1.0)]], [[(1.0, 1)]], 1, 1.0)[1] == [-0.5]
+
+
+def test_the_operating_point_by_hand() -> None:
+    truths = [[(0.0, 10.0, 1), (20.0, 30.0, 2)]]
+    finals = [[(1.0, 10.5, 1, 10.6), (1.0, 9.0, 1, 10.7), (40.0, 41.0, 2, 41.5)]]
+    found = operating_point(finals, truths, started=4, retracted=1, minutes=2.0)
+    assert found["found"] == 0.5
+    assert (found["start_error"], found["end_error"]) == (1.0, 0.5)
+    assert found["final_delay"] == pytest.approx(0.6)
+    assert found["false_per_minute"] == 0.5, "a second detection of the same action is no false alarm, only wrong"
+    assert found["retracted"] == 0.25

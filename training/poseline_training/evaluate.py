@@ -25,6 +25,7 @@ from poseline.skeleton import Floats
 from poseline.stepping import StepScorer
 from poseline_training.corpus import common_labels, in_classes
 from poseline_training.metrics.frames import frame_accuracy, frame_ap, frame_f1
+from poseline_training.metrics.operating import operating_point
 from poseline_training.metrics.segments import Detection, Truth, segment_ap, segmental_f1
 from poseline_training.metrics.starts import Start, match_starts
 
@@ -105,6 +106,7 @@ def report(streamed: Sequence[StreamedSequence], classes: tuple[str, ...]) -> di
         "f1": {name: segmental_f1(detections, truths, t) for name, t in F1_TIOUS.items()},
         "start_p_ap": start_ap,
         "start_delay_mean": _mean(delays),
+        "operating_point": _operating_point(streamed, len(known) / FPS / 60),
         "sequences": len(streamed),
         "seconds": len(known) / FPS,
         "classes": {
@@ -129,6 +131,13 @@ def _starts(streamed: Sequence[StreamedSequence], present: list[int]) -> tuple[d
         ap[str(within)] = _mean(one for one, _ in matched)
         delays = [d for _, found_delays in matched for d in found_delays]
     return ap, delays
+
+
+def _operating_point(streamed: Sequence[StreamedSequence], minutes: float) -> dict[str, float]:
+    heard = [[e for e in one.events if not one.ignored(e.start, e.end)] for one in streamed]
+    finals = [[(e.start, e.end, e.label_id, e.decided) for e in one if e.phase == "final"] for one in heard]
+    started, retracted = (sum(e.phase == phase for one in heard for e in one) for phase in ("started", "retracted"))
+    return operating_point(finals, [one.truths() for one in streamed], started, retracted, minutes)
 
 
 def _mean(values: Iterable[float]) -> float:
