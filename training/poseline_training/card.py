@@ -93,7 +93,7 @@ def _table(one: EvaluationSet, measured: dict[str, Any]) -> str:
         + f"\n\nAlways saying background would have frame accuracy {background:.3f} and nothing else. "
         f"At the shipped thresholds: {at['found']:.0%} of the actions have their final at tIoU .5, with median errors of "
         f"{at['start_error']:.2f} s at the start and {at['end_error']:.2f} s at the end; the final comes "
-        f"{at['final_delay']:.2f} s after the true end, a start {delay:.2f} s after the true start (means); "
+        f"{at['final_delay']:.2f} s after the true end, a start {round(delay, 2) + 0:.2f} s after the true start (means); "
         f"{at['false_per_minute']:.1f} finals a minute touch no such action; {at['retracted']:.0%} of the starts are "
         "retracted."
     )
