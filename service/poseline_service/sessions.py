@@ -16,7 +16,7 @@ from time import monotonic
 from msgspec import to_builtins
 
 from poseline import protocol
-from poseline.errors import EngineFailure, MalformedMessage, Overloaded, TooLarge
+from poseline.errors import EngineFailure, Overloaded, TooLarge
 from poseline.keypoints import read_keypoints
 from poseline.online import OnlineLocalizer, class_mask, open_converter
 from poseline.resampling import GridFrame
@@ -158,10 +158,7 @@ class Session:
             self._end(track, "track_end", "absent")
 
     def flush(self, track_id: str | None) -> None:
-        """Close open segments of one track or all, and say so. Raises MalformedMessage for an unknown track."""
-        if track_id is not None and track_id not in self._tracks:
-            what = f"flush names track {track_id!r}, which is not alive"
-            raise MalformedMessage(what, param="track_id", code="unknown_track")
+        """Close open segments of one track or all, and say so. A track that has just ended has nothing open."""
         for name, track in self._tracks.items():
             if track_id in (None, name):
                 self._tell(track, track.localizer.finish("flush"))

@@ -137,6 +137,20 @@ async def test_flush_closes_open_segments_and_goes_on(server: ServerProcess) -> 
     assert isinstance(rest[-1], protocol.SessionClosed)
 
 
+async def test_flush_of_a_track_that_is_not_alive_changes_nothing(server: ServerProcess) -> None:
+    """Its `track.ended` may be on the way while the client asks."""
+    frames = frames_of(5, 300)
+    async with opened(server) as client:
+        for begin in range(0, 300, 60):
+            await client.send(frames[begin : begin + 60])
+            await client.flush("ghost")
+        await client.close()
+        heard = [message async for message in client]
+    assert sum(isinstance(one, protocol.Flushed) for one in heard) == 5
+    assert isinstance(heard[-1], protocol.SessionClosed)
+    assert finals(heard) == finals(await conversation(server, frames))
+
+
 async def test_late_and_duplicate_frames_are_dropped_with_one_warning_each(server: ServerProcess) -> None:
     frames = frames_of(5, 200)
     flood = [*frames[:50], *frames[:50], frames[49], frames[49], *frames[50:]]
@@ -214,7 +228,6 @@ WRONG: dict[str, tuple[list[str | bytes], str, int]] = {
     "class": ([start(options={"classes": ["fly"]})], "invalid_input", 4422),
     "option": ([start(options={"min_score": 7})], "invalid_input", 4422),
     "overload option": ([start(options={"on_overload": "fail"})], "unsupported_option", 4422),
-    "flush of nobody": ([START, '{"type":"flush","track_id":"ghost"}'], "unknown_track", 4400),
     "65 frames": ([START, encode(Frames(0, [Frame(i / 30, []) for i in range(65)])).decode()], "too_many_frames", 1009),
     "17 people": (
         [START, encode(Frames(0, [Frame(0.0, [Person(f"p{i}", KP) for i in range(17)])])).decode()],
