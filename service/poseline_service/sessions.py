@@ -87,16 +87,13 @@ class Session:
     def push(self, frame: protocol.Frame, client_seq: int) -> None:
         """One frame; where it finds someone absent, all before it must be scored.
 
-        Raises ShapeMismatch, BadNumber, TooLarge.
+        Raises ShapeMismatch, BadNumber, TooLarge; a frame that raises changes nothing.
         """
+        people = self._read(frame, client_seq)
         self._received += 1
         self._unacked += 1
         self._client_seq = client_seq
         self._metrics.frames_received.labels(self.model_name).inc()
-        limit = self._settings.people_per_frame
-        if len(frame.people) > limit:
-            what = f"frame {client_seq} holds {len(frame.people)} people, the limit is {limit}"
-            raise TooLarge(what, param="people", code="too_many_people")
         if self._first_t is None:
             self._first_t = frame.t
         elif frame.t <= self._last_t:
@@ -105,16 +102,27 @@ class Session:
             return
         self._last_t = frame.t
         self._end_absent(frame.t)
-        for person in frame.people:
-            self._push_person(person, frame.t, client_seq)
+        for name, pose in people:
+            self._push_person(name, frame.t, pose)
         self._busy()
 
-    def _push_person(self, person: protocol.Person, t: float, client_seq: int) -> None:
-        joints, confidence = read_keypoints([person.kp], self._layout, self._coordinates.dims, person.id, client_seq)
-        track = self._tracks.get(person.id) or self._open(person.id, t)
+    def _read(self, frame: protocol.Frame, client_seq: int) -> list[tuple[str, Floats]]:
+        """Everybody's name and native pose."""
+        limit = self._settings.people_per_frame
+        if len(frame.people) > limit:
+            what = f"frame {client_seq} holds {len(frame.people)} people, the limit is {limit}"
+            raise TooLarge(what, param="people", code="too_many_people")
+        people: list[tuple[str, Floats]] = []
+        for person in frame.people:
+            kp = read_keypoints([person.kp], self._layout, self._coordinates.dims, person.id, client_seq)
+            people.append((person.id, self._convert(kp[0][0], kp[1][0])))
+        return people
+
+    def _push_person(self, name: str, t: float, pose: Floats) -> None:
+        track = self._tracks.get(name) or self._open(name, t)
         if track is None:
             self._drop("track_limit")
-        elif dropped := track.push(t, self._convert(joints[0], confidence[0])).dropped:
+        elif dropped := track.push(t, pose).dropped:
             self._drop(dropped)  # the same person twice in one frame
 
     def _open(self, name: str, t: float) -> Track | None:

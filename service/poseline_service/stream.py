@@ -122,7 +122,9 @@ class _Connection:
         """The client has closed, has been silent, or has sent what cannot be used."""
         try:
             reader.result()
-        except Silence:
+        except EngineFailure:
+            raise
+        except PoselineError:  # what came before it was good: every segment that began ends before the error
             await self._finish("close")
             raise
         await self._finish("close")

@@ -258,6 +258,26 @@ async def test_bad_input_ends_its_own_stream_and_no_other(server: ServerProcess,
     assert finals(undisturbed) == finals(await conversation(server, frames))
 
 
+async def test_what_came_before_an_error_is_scored_and_finished(server: ServerProcess) -> None:
+    frames = frames_of(5, 100)
+    expected = await conversation(server, frames[:90])
+    cut = [one for one in expected if isinstance(one, SegmentFinal) and one.forced == "close"]
+    assert cut  # a segment is open where the bad frame comes
+    bad = [*frames[:90], Frame(frames[90].t, [Person("p1", KP[:-1])])]
+    async with connect(server.ws) as socket:
+        await socket.send(START)
+        await socket.send(encode(Frames(0, bad[:60])).decode())
+        await socket.send(encode(Frames(60, bad[60:])).decode())
+        heard = await last_words(socket)
+    assert socket.close_code == 4422
+    assert [one["type"] for one in heard[-3:]] == ["track.ended", "ack", "error"]
+    assert heard[-2]["client_seq"] == 89  # the bad frame was not accepted
+    told = [(one["label"], one["start"], one["forced"]) for one in heard if one["type"] == "segment.final"]
+    assert told == [(one.label, one.start, one.forced) for one in expected if isinstance(one, SegmentFinal)]
+    over = {one["segment_id"] for one in heard if one["type"] in ("segment.final", "segment.retracted")}
+    assert over == {one["segment_id"] for one in heard if one["type"] == "segment.started"}
+
+
 async def test_unknown_message_type_is_answered_and_survived(server: ServerProcess) -> None:
     async with connect(server.ws) as socket:
         await socket.send(START)
