@@ -27,6 +27,7 @@ COMMANDS: dict[str, Entry] = {
     "serve": Entry("poseline_service.cli:serve", "service", "Serve the HTTP and WebSocket API, the page and metrics."),
     "stream": Entry("poseline.cli:stream", None, "Play a recording (or the actor) into a live stream; print events."),
     "localize": Entry("poseline_cli.localize:localize", None, "Find the actions of a recording, here or by a server."),
+    "actor": Entry("poseline.cli:actor", None, "Print a performance of the scripted actor, as a recording to try."),
     "layouts": Entry("poseline.cli:layouts", None, "List the joint layouts that are understood."),
     "models": Entry("poseline.cli:models", None, "List the model bundles of a folder."),
     "pretrain": Entry("poseline_training.cli:pretrain", "training", "Teach the encoder without labels."),
@@ -64,7 +65,10 @@ def _import(name: str, entry: Entry) -> Callable[..., None]:
         missing = error.name or ""
         if entry.extra is None or missing.startswith("poseline"):
             raise  # a fault of ours, not a missing extra
-        typer.echo(f"poseline {name} needs {missing}: pip install 'poseline[{entry.extra}]'", err=True)
+        typer.echo(
+            f"poseline {name} needs {missing}: pip install 'poseline[{entry.extra}]' (in a checkout: make setup)",
+            err=True,
+        )
         raise typer.Exit(1) from None
 
 

@@ -19,12 +19,10 @@ from rich.console import Console
 from rich.table import Table
 
 from poseline.bundle import ModelBundle, find_bundle
-from poseline.cli import Seconds, Seed, Sequence, read_people, read_request
+from poseline.cli import Recording, Seconds, Seed, Sequence, read_recording
 from poseline.client import localize as localize_remotely
 from poseline.online import localize as localize_here
-from poseline.pose import PoseSequence
-from poseline.protocol import LocalizeRequest
-from poseline.translation import rounded
+from poseline.translation import decoding_options, rounded
 
 _FIELDS = ("track_id", "label", "start", "end", "score")
 
@@ -49,29 +47,32 @@ def localize(
     seconds: Seconds = 60.0,
 ) -> None:
     """Find the actions of a recording."""
-    if url:
-        rows = list(_there(url, read_request(source, sequence, seed, seconds)))
-    else:
-        rows = list(_here(model, models, read_people(source, sequence, seed, seconds)))
+    recording = read_recording(source, sequence, seed, seconds)
+    rows = list(_there(url, recording) if url else _here(model, models, recording))
     rows.sort(key=lambda row: (row["start"], row["track_id"], row["label"]))
     _print(rows, format)
 
 
-def _there(url: str, request: LocalizeRequest) -> Iterable[Row]:
-    for segment in localize_remotely(url, request).segments:
+def _there(url: str, recording: Recording) -> Iterable[Row]:
+    for segment in localize_remotely(url, recording.request).segments:
         yield {name: getattr(segment, name) for name in _FIELDS}
 
 
-def _here(model: Path | None, models: Path, people: dict[str, PoseSequence]) -> Iterable[Row]:
+def _here(model: Path | None, models: Path, recording: Recording) -> Iterable[Row]:
     from poseline_service.engine import open_scorer  # ONNX Runtime, only where it is to run
 
     bundle = ModelBundle.open(model) if model else find_bundle(models)
-    scorer = open_scorer(bundle, slots=1)
-    for name, poses in people.items():
-        for event in localize_here(bundle.manifest, scorer, poses):
+    scorer, options = open_scorer(bundle, slots=1), recording.request.options
+    decoding = decoding_options(options, bundle.manifest.decoding)
+    rows: list[Row] = []
+    for name, poses in recording.people.items():
+        for event in localize_here(
+            bundle.manifest, scorer, poses, decoding, classes=options.classes, gap_reset=options.gap_reset
+        ):
             if event.phase == "final":
                 start, end, score = rounded(event)
-                yield {"track_id": name, "label": event.label, "start": start, "end": end, "score": score}
+                rows.append({"track_id": name, "label": event.label, "start": start, "end": end, "score": score})
+    return sorted(rows, key=lambda row: -float(row["score"]))[: options.max_segments]
 
 
 def _print(rows: list[Row], format: ResultFormat) -> None:

@@ -1,14 +1,14 @@
 """Commands that need no extra: play a recording into a stream, list layouts and models.
 
 A recording is a corpus file (`.npz`, one sequence of it), a request of `POST /v1/localize` (`.json`), or the scripted
-actor; `read_people` is their one reader, for `poseline localize` too. Events are printed as they come.
+actor; `read_recording` is their one reader, for `poseline localize` too. Events are printed as they come.
 """
 
 from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import typer
 from rich.console import Console
@@ -43,29 +43,34 @@ Seed = Annotated[int, typer.Option(help="The actor's script (with 'actor').")]
 Seconds = Annotated[float, typer.Option(help="How long the actor performs (with 'actor').", min=1)]
 
 
-def read_request(source: str, sequence: str | None, seed: int, seconds: float) -> LocalizeRequest:
-    """A recording as `POST /v1/localize` takes it; a `.json` as it stands."""
-    if Path(source).suffix == ".json":
-        return decode_request(_read(Path(source)))
-    return request_for(read_people(source, sequence, seed, seconds))
+class Recording(NamedTuple):
+    """Its people by name, and the request of `POST /v1/localize` that it is (a `.json`) or would be (anything else)."""
+
+    people: dict[str, PoseSequence]
+    request: LocalizeRequest
 
 
-def read_people(source: str, sequence: str | None, seed: int, seconds: float) -> dict[str, PoseSequence]:
-    """The people of a recording by name. Raises InputError and what the readers raise."""
+def read_recording(source: str, sequence: str | None, seed: int, seconds: float) -> Recording:
+    """Raises InputError and what the readers raise."""
     path = Path(source)
     if source == ACTOR:
         from poseline.actor import perform  # only when it is asked for
 
-        return {ACTOR: perform(seed, seconds=seconds).poses}
+        return _played({ACTOR: perform(seed, seconds=seconds).poses})
     if path.suffix == ".npz":
         found = read_corpus(path, sequence)
         if len(found) > 1:
             some = ", ".join(one.name for one in found[:4])
             raise InputError(f"{path} holds {len(found)} sequences; choose one with --sequence: {some} …")
-        return {found[0].name: found[0].poses}
+        return _played({found[0].name: found[0].poses})
     if path.suffix == ".json":
-        return {poses.name: poses for poses in read_tracks(decode_request(_read(path)))}
+        request = decode_request(_read(path))
+        return Recording({poses.name: poses for poses in read_tracks(request)}, request)
     raise InputError(f"{source!r} is neither a .npz, nor a .json, nor 'actor'")
+
+
+def _played(people: dict[str, PoseSequence]) -> Recording:
+    return Recording(people, request_for(people))
 
 
 def _read(path: Path) -> bytes:
@@ -77,7 +82,7 @@ def _read(path: Path) -> bytes:
 
 def stream(
     source: Annotated[str, typer.Argument(help="A corpus .npz, a localize request .json, or 'actor'.")],
-    url: Annotated[str, typer.Option(help="The server's stream.")] = "ws://127.0.0.1:8000/v1/stream",
+    url: Annotated[str, typer.Option(help="The server.")] = "ws://127.0.0.1:8000/v1/stream",
     speed: Annotated[
         str, typer.Option(help="1 is real time, 2 twice as fast; 'max' as fast as the server takes.")
     ] = "1",
@@ -89,9 +94,10 @@ def stream(
     seconds: Seconds = 60.0,
 ) -> None:
     """Play a recording into a live stream and print what the server says, as it says it."""
-    people = read_people(source, sequence, seed, seconds)
+    recording = read_recording(source, sequence, seed, seconds)
     console = Console(highlight=False)
-    options = protocol.StreamOptions(partials=partials.value)
+    asked = {name: getattr(recording.request.options, name) for name in protocol.DecodingChoice.__struct_fields__}
+    options = protocol.StreamOptions(partials=partials.value, **asked)
 
     def heard(message: protocol.ServerMessage) -> None:
         if format is StreamFormat.json:
@@ -99,7 +105,20 @@ def stream(
         elif line := _line(message):
             console.print(line)
 
-    stream_recording(url, people, options=options, chunk=chunk, speed=_speed(speed), heard=heard)
+    stream_recording(
+        url,
+        recording.people,
+        options=options,
+        model=recording.request.model,
+        chunk=chunk,
+        speed=_speed(speed),
+        heard=heard,
+    )
+
+
+def actor(seed: Seed = 0, seconds: Seconds = 60.0) -> None:
+    """Print a performance of the scripted actor as a request of POST /v1/localize: a recording to try things with."""
+    typer.echo(encode(read_recording(ACTOR, None, seed, seconds).request))
 
 
 def _speed(text: str) -> float | None:

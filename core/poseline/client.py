@@ -18,6 +18,7 @@ from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from types import TracebackType
 from typing import Any
+from urllib.parse import urlsplit, urlunsplit
 
 import httpx
 import msgspec
@@ -168,9 +169,19 @@ class StreamClient:
             code = closed.rcvd.code if closed.rcvd else 1006
             reason = closed.rcvd.reason if closed.rcvd else "the connection broke"
             self._heard.put_nowait(ConnectionFailed(f"the stream was closed with {code}: {reason}"))
+        except PoselineError as error:  # a message that is none: whoever waits must hear of it
+            self._heard.put_nowait(error)
+
+
+def address(url: str, scheme: str, path: str) -> str:
+    """A server's address as a person gives it, with or without path and by either scheme, as the one that is meant."""
+    parts = urlsplit(url)
+    secure = "s" if parts.scheme in ("https", "wss") else ""
+    return urlunsplit((scheme + secure, parts.netloc, parts.path.rstrip("/") or path, parts.query, ""))
 
 
 async def _connect(url: str) -> ClientConnection:
+    url = address(url, "ws", "/v1/stream")
     try:
         return await connect(url, subprotocols=[Subprotocol(SUBPROTOCOL)], compression=None, max_size=None)
     except InvalidStatus as refused:
@@ -234,6 +245,7 @@ def request_for(people: Mapping[str, PoseSequence], options: LocalizeOptions | N
 
 def localize(url: str, request: LocalizeRequest) -> LocalizeResponse:
     """`POST` a recording. Raises RemoteError, ConnectionFailed."""
+    url = address(url, "http", "/v1/localize")
     headers = {"Content-Type": "application/json"}
     try:
         answer = httpx.post(url, content=encode(request), headers=headers, timeout=_TIMEOUT)
@@ -277,13 +289,16 @@ def stream_recording(
     people: Mapping[str, PoseSequence],
     *,
     options: StreamOptions | None = None,
+    model: str = "default",
     chunk: int = 1,
     speed: float | None = None,
     heard: Callable[[ServerMessage], None] = lambda message: None,
 ) -> list[ServerMessage]:
     """A recording through a stream, for programs without an event loop: every message, each also told to `heard`."""
     first = next(iter(people.values()))
-    client = StreamClient(url, layout=layout_spec(first), coordinates=describe(first.coordinates), options=options)
+    client = StreamClient(
+        url, layout=layout_spec(first), coordinates=describe(first.coordinates), options=options, model=model
+    )
     return asyncio.run(_collect(client, timeline(people), chunk, speed, heard))
 
 

@@ -20,19 +20,20 @@ from poseline.segments import Forced, Phase
 from poseline.skeleton import Floats
 
 _BORDER_REACH = 10
-"""Frames before a border in which the boundary head is looked up."""
+"""Frames around a border in which the boundary head is looked up, as far as they have been seen."""
 _BORDER_PEAK = 0.25
 """Least boundary probability that moves a border: below it the head says nothing."""
 _MEMORY = 64
-"""Frames of boundary probabilities kept; only the last `_BORDER_REACH` + `off_hang` matter."""
+"""Frames of boundary probabilities kept: more than two reaches and the longest `off_hang`."""
 
 
 class DecodingOptions(BaseModel):
     """How scores become segments. Durations in seconds.
 
     min_score: score that opens a segment. off_score: score below which it begins to close.
-    min_duration: shorter segments are retracted. off_hang: how long a score may dip without ending the segment.
-    max_duration: longer segments are cut. updates: seconds between `updated` events; 0 means none.
+    min_duration: a score that holds less long is retracted. off_hang: how long a score may dip without ending the
+    segment. max_duration: a score that holds longer is cut. Both are of the scores' own span; the boundary head then
+    moves each border by a third of a second at the most. updates: seconds between `updated` events; 0 means none.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -100,10 +101,6 @@ class SegmentDecoder:
         self._peak = np.zeros(classes, np.float32)
         self._boundaries = np.zeros((_MEMORY, 2), np.float32)
 
-    @property
-    def open_segments(self) -> int:
-        return int(self._open.sum())
-
     def push(self, scores: Floats, boundaries: Floats) -> list[Decision]:
         """One frame: scores (1 + K,) with background first, boundaries (2,) = start and end probability."""
         t = self._t
@@ -150,7 +147,8 @@ class SegmentDecoder:
         first = max(0, start - _BORDER_REACH)
         if self._open.any():  # a new action cannot have begun before the newest open one
             first = max(first, int(self._border[self._open].max()))
-        self._border[k] = min(self._peak_frame(0, first, t + 1, start), t)
+        stop = min(t, start + _BORDER_REACH) + 1
+        self._border[k] = min(self._peak_frame(0, first, stop, start), t)
         self._key[k] = self._keys
         self._keys += 1
         self._open[k] = True

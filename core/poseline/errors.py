@@ -19,7 +19,7 @@
     ├── ModeUnavailable       the bundle has no network for the asked mode
     ├── BundleError           a model folder that is damaged or incomplete
     ├── Overloaded            refused at the door; come back after `retry_after` seconds
-    ├── Draining              the server is going away
+    │   └── Draining              the server is going away
     └── EngineFailure         the network could not be run; nobody's data is at fault
 
 Each class has a stable `code` that goes on the wire; a message says what came, what was expected, and where.

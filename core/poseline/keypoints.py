@@ -28,6 +28,8 @@ from poseline.translation import coordinates_of, layout_of
 _SLICE = 1024
 """Frames read in one go: no single call then holds the interpreter for more than some milliseconds."""
 _DECIMALS = 6
+_LAST_FRAME = 10**9
+"""A year at 30 frames a second: what begins later than that has a wrong clock."""
 
 
 def read_keypoints(
@@ -89,11 +91,11 @@ def read_tracks(request: LocalizeRequest) -> list[PoseSequence]:
     if len(set(names)) != len(names):
         raise MalformedMessage("two tracks have the same track_id", param="tracks", code="invalid_message")
     clock = _clock(request)
-    return [_read_track(track, clock, layout, coordinates) for track in request.tracks]
+    return [_read_track(track, _times(track, clock, request.fps), layout, coordinates) for track in request.tracks]
 
 
-def _clock(request: LocalizeRequest) -> NDArray[np.float64]:
-    """Media time of every frame of the recording."""
+def _clock(request: LocalizeRequest) -> NDArray[np.float64] | None:
+    """The recording's timestamps; None where its `fps` is the clock."""
     if (request.fps is None) == (request.timestamps is None):
         given = "neither" if request.fps is None else "both"
         raise MalformedMessage(f"exactly one of fps and timestamps is needed, {given} came", code="invalid_message")
@@ -108,25 +110,34 @@ def _clock(request: LocalizeRequest) -> NDArray[np.float64]:
     assert request.fps is not None
     if not 0 < request.fps <= 1000:
         raise BadTimestamps(f"fps is {request.fps:g}, expected more than 0 and at most 1000", param="fps")
-    frames = max(track.start_frame + len(track.keypoints) for track in request.tracks)
-    return np.arange(max(frames, 0)) / request.fps
+    return None
+
+
+def _times(track: TrackSpec, clock: NDArray[np.float64] | None, fps: float | None) -> NDArray[np.float64]:
+    """Media time of every frame of one track."""
+    start, stop = track.start_frame, track.start_frame + len(track.keypoints)
+    if not 0 <= start <= _LAST_FRAME:
+        what = f"start_frame of track {track.track_id} is {start}, expected 0 to {_LAST_FRAME}"
+        raise BadTimestamps(what, param="tracks")
+    if clock is None:
+        return np.arange(start, stop) / (fps or 1.0)
+    if stop > len(clock):
+        what = f"track {track.track_id} covers frames {start} to {stop - 1}, but there are {len(clock)} timestamps"
+        raise BadTimestamps(what, param="timestamps")
+    return clock[start:stop]
 
 
 def _read_track(
-    track: TrackSpec, clock: NDArray[np.float64], layout: SkeletonLayout, coordinates: Coordinates
+    track: TrackSpec, times: NDArray[np.float64], layout: SkeletonLayout, coordinates: Coordinates
 ) -> PoseSequence:
     where, frames = f"track {track.track_id}", len(track.keypoints)
     if not frames:
         raise TooShort(f"{where} holds no frame", param="tracks")
-    if track.start_frame < 0 or track.start_frame + frames > len(clock):
-        what = f"{where} covers frames {track.start_frame} to {track.start_frame + frames - 1}, but there are"
-        raise BadTimestamps(f"{what} {len(clock)} timestamps", param="timestamps")
     parts: list[tuple[Floats, Floats]] = []
     for i in range(0, frames, _SLICE):
         part = decode_keypoints(track.keypoints[i : i + _SLICE], f" ({where}, counted from frame {i})")
         parts.append(read_keypoints(part, layout, coordinates.dims, track.track_id, i))
     joints, confidence = (np.concatenate(part) for part in zip(*parts, strict=True))
-    times = clock[track.start_frame : track.start_frame + frames]
     return PoseSequence(joints, confidence, times, layout, coordinates, track.track_id, where)
 
 

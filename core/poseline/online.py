@@ -79,10 +79,6 @@ class OnlineLocalizer:
         """Media time of the newest accepted frame."""
         return self._grid.last_t
 
-    @property
-    def open_segments(self) -> int:
-        return self._decoder.open_segments
-
     def push(self, t: float, pose: Floats) -> GridPush:
         """A native pose (16, 4) at media time t → the grid frames that it completes."""
         return self._grid.push(t, pose)
@@ -138,10 +134,11 @@ class StreamLocalizer:
         layout: SkeletonLayout = BODY16,
         coordinates: Coordinates = NATIVE,
         classes: Sequence[str] | None = None,
+        gap_reset: float = 2.0,
         on_scores: Callable[[GridFrame, Floats], None] | None = None,
     ) -> None:
         self._convert = open_converter(manifest, layout, coordinates)
-        self._localizer = OnlineLocalizer(manifest, options, allowed=class_mask(manifest, classes))
+        self._localizer = OnlineLocalizer(manifest, options, allowed=class_mask(manifest, classes), gap_reset=gap_reset)
         self._scorer = scorer
         self._slot = scorer.open()
         self._on_scores = on_scores
@@ -169,8 +166,24 @@ class StreamLocalizer:
         return self._localizer.finish("close")
 
 
-def localize(manifest: ModelManifest, scorer: StepScorer, poses: PoseSequence) -> list[SegmentEvent]:
+def localize(
+    manifest: ModelManifest,
+    scorer: StepScorer,
+    poses: PoseSequence,
+    options: DecodingOptions | None = None,
+    *,
+    classes: Sequence[str] | None = None,
+    gap_reset: float = 2.0,
+) -> list[SegmentEvent]:
     """A finished sequence through the online path: every event, in order."""
-    with StreamLocalizer(manifest, scorer, layout=poses.layout, coordinates=poses.coordinates) as stream:
+    with StreamLocalizer(
+        manifest,
+        scorer,
+        options,
+        layout=poses.layout,
+        coordinates=poses.coordinates,
+        classes=classes,
+        gap_reset=gap_reset,
+    ) as stream:
         events = [event for frame in poses.frames() for event in stream.push(frame)]
         return events + stream.finish()

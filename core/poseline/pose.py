@@ -9,7 +9,7 @@ A missing joint has confidence 0 and coordinates 0 until the frame grid places i
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -50,11 +50,24 @@ NATIVE = Coordinates("world_m", 3, "up", "+z", False)
 
 @dataclass(frozen=True)
 class PoseFrame:
-    """One person at one moment: joints (V, C), confidence (V,), time `t` in seconds."""
+    """One person at one moment: joints (V, C), confidence (V,) in 0..1, time `t` in seconds.
+
+    Lists become arrays. Raises ShapeMismatch, BadNumber, BadTimestamps.
+    """
 
     t: float
     joints: Floats
     confidence: Floats
+
+    def __post_init__(self) -> None:
+        joints, confidence = np.asarray(self.joints, np.float32), np.asarray(self.confidence, np.float32)
+        if joints.ndim != 2 or confidence.shape != joints.shape[:1]:
+            raise ShapeMismatch(f"joints {joints.shape} and confidence {confidence.shape}, expected (V, C) and (V,)")
+        if not np.isfinite(self.t):
+            raise BadTimestamps(f"the time of a frame is {self.t}, expected seconds")
+        check_numbers(joints, confidence, f" (at {self.t:g} s)")
+        object.__setattr__(self, "joints", joints)
+        object.__setattr__(self, "confidence", confidence)
 
 
 @dataclass(frozen=True)
@@ -114,14 +127,17 @@ class PoseSequence:
             for t, joints, confidence in zip(self.timestamps, self.joints, self.confidence, strict=True)
         ]
 
-    def named(self, name: str) -> PoseSequence:
-        return replace(self, name=name)
+
+FARTHEST = 1e6
+"""Largest coordinate, in any unit: a kilometre in millimetres. Beyond it squares leave float32."""
 
 
 def check_numbers(joints: Floats, confidence: Floats, where: str = "") -> None:
-    """Raises BadNumber for a coordinate that is not finite, BadConfidence for a confidence outside 0..1."""
+    """Coordinates must be finite and within ±`FARTHEST`, confidences in 0..1. Raises BadNumber, BadConfidence."""
     if not np.isfinite(joints).all():
         raise BadNumber(f"a coordinate is not a finite number{where}", param="keypoints")
+    if (np.abs(joints) > FARTHEST).any():
+        raise BadNumber(f"a coordinate lies beyond ±{FARTHEST:g}{where}", param="keypoints")
     if not ((confidence >= 0) & (confidence <= 1)).all():
         raise BadConfidence(f"a confidence lies outside 0..1{where}", param="keypoints")
 
@@ -150,7 +166,6 @@ class PoseConverter:
             weights = weights[:, list(layout.mirror)]
         self._weights = weights
         self._uses: Flags = weights > 0
-        self._missing = found.missing
         turned = coordinates.facing == "-z"
         self._signs = np.array(
             [
@@ -162,10 +177,24 @@ class PoseConverter:
         )
 
     def __call__(self, joints: Floats, confidence: Floats) -> Floats:
-        """joints (…, V, C), confidence (…, V) → (…, 16, 4). A derived joint is as sure as its least sure part."""
+        """joints (…, V, C), confidence (…, V) → (…, 16, 4).
+
+        A derived joint is the mean of those of its parts that are seen, and as sure as the least sure of them.
+        Raises ShapeMismatch.
+        """
+        V, C = len(self.layout.joints), self.coordinates.dims
+        if joints.shape[-2:] != (V, C):
+            what = f"joints come as {joints.shape[-2:]}, layout {self.layout.name} in {C} dimensions has {(V, C)}"
+            raise ShapeMismatch(what, param="keypoints")
         out = np.zeros((*joints.shape[:-2], len(self._weights), 4), np.float32)
-        out[..., : joints.shape[-1]] = self._weights @ joints
+        seen = confidence > 0
+        parts = self._uses & seen[..., None, :]
+        weights = self._weights
+        if not seen.all():
+            weights = weights * parts
+            weights = weights / np.maximum(weights.sum(axis=-1, keepdims=True), 1e-9)
+        out[..., : joints.shape[-1]] = weights @ joints
         out[..., :3] *= self._signs
-        parts = np.where(self._uses, confidence[..., None, :], np.float32(1))
-        out[..., 3] = np.where(self._missing, np.float32(0), parts.min(axis=-1))
+        sure = np.where(parts, confidence[..., None, :], np.float32(1)).min(axis=-1)
+        out[..., 3] = np.where(parts.any(axis=-1), sure, np.float32(0))
         return out

@@ -146,7 +146,12 @@ class StepScorer:
         return scores, boundaries
 
     def replay(self, poses: Floats) -> tuple[Floats, Floats]:
-        """Whole sequences (N, T, V, 4) side by side → scores (N, T, 1 + K), boundaries (N, T, 2)."""
+        """Whole sequences (N, T, V, 4), side by side as slots allow → scores (N, T, 1 + K), boundaries (N, T, 2)."""
+        some = [self._replay(poses[i : i + self.pool.slots]) for i in range(0, len(poses), self.pool.slots)]
+        scores, boundaries = zip(*some, strict=True)
+        return np.concatenate(scores), np.concatenate(boundaries)
+
+    def _replay(self, poses: Floats) -> tuple[Floats, Floats]:
         slots = np.array([self.open() for _ in poses], np.int64)
         try:
             steps = [self.step(slots, poses[:, t]) for t in range(poses.shape[1])]

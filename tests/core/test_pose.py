@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from poseline.errors import BadNumber, BadTimestamps, ShapeMismatch, TooShort, UnitUnknown
-from poseline.pose import NATIVE, Coordinates, PoseConverter, PoseSequence
+from poseline.pose import NATIVE, Coordinates, PoseConverter, PoseFrame, PoseSequence
 from poseline.skeleton import BODY16, layout
 
 
@@ -89,3 +89,45 @@ def test_a_derived_joint_is_as_sure_as_its_least_sure_part() -> None:
     out = PoseConverter(coco, NATIVE)(np.zeros((1, 17, 3), np.float32), confidence)
     assert out[0, BODY16.joints.index("pelvis"), 3] == 0.25
     assert out[0, BODY16.joints.index("right_hip"), 3] == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "error"),
+    [
+        ({"t": float("nan")}, BadTimestamps),
+        ({"joints": np.full((16, 3), np.nan)}, BadNumber),
+        ({"joints": np.full((16, 3), 2e6)}, BadNumber),
+        ({"confidence": np.full(16, 5.0)}, BadNumber),
+        ({"joints": np.zeros(48)}, ShapeMismatch),
+        ({"confidence": np.zeros(17)}, ShapeMismatch),
+    ],
+)
+def test_a_frame_is_checked_when_it_is_made(change: dict[str, object], error: type[Exception]) -> None:
+    """A robot pushes frames by itself: one NaN would otherwise stay in its stream's state for ever."""
+    good: dict[str, object] = {"t": 0.0, "joints": np.zeros((16, 3)), "confidence": np.ones(16)}
+    PoseFrame(**good)  # type: ignore[arg-type]
+    with pytest.raises(error):
+        PoseFrame(**(good | change))  # type: ignore[arg-type]
+
+
+def test_lists_will_do() -> None:
+    frame = PoseFrame(0.0, [[0.0, 1.0, 2.0]] * 16, [1.0] * 16)  # type: ignore[arg-type]
+    assert frame.joints.shape == (16, 3)
+    assert frame.joints.dtype == np.float32
+
+
+@pytest.mark.parametrize("shape", [(20, 3), (16, 2)])
+def test_a_pose_of_another_layout_or_dimension_is_refused(shape: tuple[int, int]) -> None:
+    with pytest.raises(ShapeMismatch, match=r"layout body16 in 3 dimensions has \(16, 3\)"):
+        PoseConverter(BODY16, NATIVE)(np.zeros(shape, np.float32), np.ones(shape[0], np.float32))
+
+
+def test_a_derived_joint_is_the_mean_of_the_parts_that_are_seen() -> None:
+    coco = layout("coco17")
+    joints, confidence = np.zeros((1, 17, 3), np.float32), np.ones((1, 17), np.float32)
+    joints[0, 11], joints[0, 12] = [0.1, 0, 0], [-0.1, 0, 0]
+    confidence[0, 12] = 0
+    out = PoseConverter(coco, NATIVE)(joints, confidence)
+    np.testing.assert_allclose(out[0, 0], [0.1, 0, 0, 1], atol=1e-6)
+    confidence[0, 11] = 0
+    assert PoseConverter(coco, NATIVE)(joints, confidence)[0, 0, 3] == 0

@@ -105,3 +105,27 @@ def test_mistakes_are_one_clear_line(args: tuple[str, ...], code: int, message: 
     assert done.returncode == code, done.stdout + done.stderr
     assert message in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_files_own_options_hold_everywhere(server: ServerProcess, request_file: Path, models: Path) -> None:
+    """Asked for one class and a high threshold, the server, this process and the stream all obey."""
+    asked = json.loads(request_file.read_text())
+    plain = json.loads(poseline("localize", request_file, "--models", models, "--format", "json").stdout)["segments"]
+    wanted = plain[0]["label"]
+    asked["options"] |= {"classes": [wanted], "min_score": 0.5}
+    path = request_file.with_name("asked.json")
+    path.write_text(json.dumps(asked))
+    here = json.loads(poseline("localize", path, "--models", models, "--format", "json").stdout)["segments"]
+    there = json.loads(poseline("localize", path, "--url", server.url, "--format", "json").stdout)["segments"]
+    assert {one["label"] for one in here} == {wanted}
+    assert len(here) < len(plain)
+    assert here == there
+    key = lambda one: (one["start"], one["label"])  # noqa: E731
+    assert sorted(streamed(server, path, "--chunk", "16"), key=key) == sorted(there, key=key)
+
+
+def test_the_actor_as_a_recording(server: ServerProcess, tmp_path: Path) -> None:
+    path = tmp_path / "recording.json"
+    path.write_text(poseline("actor", "--seed", "3", "--seconds", "5").stdout)
+    done = poseline("localize", path, "--url", server.url, "--format", "json")
+    assert done.returncode == 0, done.stderr

@@ -9,7 +9,7 @@ import yaml
 
 from poseline.actor import perform
 from poseline.bundle import ModelBundle
-from poseline.errors import BundleError
+from poseline.errors import BundleError, InputError
 from poseline.online import localize
 from poseline.stepping import check_golden
 from poseline_training.config import (
@@ -71,7 +71,7 @@ def test_the_resolved_settings_are_saved(run: Path) -> None:
 
 def test_unknown_settings_are_refused(tmp_path: Path) -> None:
     (tmp_path / "x.yaml").write_text("stepz: 3\n")
-    with pytest.raises(ValueError, match="stepz"):
+    with pytest.raises(InputError, match=r"x\.yaml: stepz: Extra inputs"):
         FinetuneSettings.load(tmp_path / "x.yaml")
 
 

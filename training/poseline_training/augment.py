@@ -42,7 +42,7 @@ def slow_source(poses: Floats, rng: Generator) -> Floats:
 
 
 def augment(poses: Floats, settings: AugmentSettings, rng: Generator, strength: float = 1.0) -> Floats:
-    """A likeness of the clip: (T, 16, 4) → (T, 16, 4). `strength` scales angles and noise."""
+    """A likeness of the clip: (T, 16, 4) → (T, 16, 4). `strength` scales small yaw, noise and the chance to freeze."""
     poses = poses.copy()
     if rng.random() < 0.5:
         poses = poses[:, _MIRROR] * np.array([-1, 1, 1, 1], np.float32)

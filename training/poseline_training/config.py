@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from poseline.errors import InputError
 from poseline_training.network.localizer import Body
 
 
@@ -18,8 +19,15 @@ class Settings(BaseModel):
 
     @classmethod
     def load(cls, path: Path, **changes: object) -> Self:
-        """Read a YAML file, on top of the one that its `base` names; `changes` that are not None win over both."""
-        return cls.model_validate(_read(path) | {k: v for k, v in changes.items() if v is not None})
+        """Read a YAML file, on top of the one that its `base` names; `changes` that are not None win over both.
+
+        Raises InputError.
+        """
+        try:
+            return cls.model_validate(_read(path) | {k: v for k, v in changes.items() if v is not None})
+        except ValidationError as error:
+            wrong = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
+            raise InputError(f"{path}: {wrong}") from None
 
     def save(self, path: Path) -> None:
         path.write_text(yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False))

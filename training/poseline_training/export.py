@@ -7,6 +7,7 @@ where that differs from the torch network over the full sequence by more than 1e
 from __future__ import annotations
 
 import logging
+import shutil
 import warnings
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,19 @@ _GOLDEN_SECONDS = 6.0
 
 
 def export(settings: ExportSettings) -> ModelBundle:
+    """Make the bundle beside its place and put it there when it has proved itself: a failed export harms no old one."""
+    beside = settings.output.with_name(f".{settings.output.name}.new")
+    shutil.rmtree(beside, ignore_errors=True)
+    try:
+        _make(settings.model_copy(update={"output": beside}))
+        shutil.rmtree(settings.output, ignore_errors=True)
+        beside.rename(settings.output)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+    return ModelBundle.open(settings.output)
+
+
+def _make(settings: ExportSettings) -> None:
     console = Console(stderr=True)
     network, classes = finetuned(settings.run)
     steps = deployed(network)
@@ -58,7 +72,6 @@ def export(settings: ExportSettings) -> ModelBundle:
     _save(manifest.model_copy(update={"metrics": metrics}), folder)
     bundle = ModelBundle.open(folder)
     write_card(settings, bundle, streamed, sum(p.numel() for p in network.parameters()))
-    return bundle
 
 
 def _write_graph(level: Level, width: int, path: Path) -> None:

@@ -52,8 +52,8 @@ class LabelledSequence:
 
 def read_corpus(path: Path, sequence: str | None = None) -> list[LabelledSequence]:
     """Every sequence of `<folder>/<kind>_<split>.npz`, or the one called `sequence`."""
-    meta = _read_json(path.parent / "meta.json")
     arrays = _read_arrays(path)
+    meta = _read_json(path.parent / "meta.json")
     joints, pointers = arrays["joints"], arrays["seq_ptr"]
     classes = tuple(str(name) for name in meta["classes"])
     skeleton_layout, coordinates, columns = _skeleton(path.parent, str(meta.get("name", path.parent.name)))
