@@ -202,3 +202,21 @@ def test_few_frames_over_a_long_time_are_many_grid_frames(server: ServerProcess)
     assert answer.status_code == 413
     assert answer.json()["code"] == "too_many_frames"
     assert "the tracks last 3996 seconds in all, the limit is 3600" in answer.json()["detail"]
+
+
+@pytest.mark.parametrize("start", [-1, 10**9 + 1, 10**12, 2**63])
+def test_a_start_frame_out_of_this_world_is_refused_at_once(server: ServerProcess, start: int) -> None:
+    """It names a time, it must not cost memory."""
+    request = body(tracks=[body()["tracks"][0] | {"start_frame": start}], fps=30.0)
+    del request["timestamps"]
+    answer = post(server, request)
+    assert answer.status_code == 400, answer.text
+    assert answer.json()["code"] in ("bad_timestamps", "invalid_number", "invalid_message")
+
+
+def test_a_late_track_costs_no_more_than_an_early_one(server: ServerProcess) -> None:
+    request = body(tracks=[body()["tracks"][0] | {"start_frame": 10**8}], fps=30.0)
+    del request["timestamps"]
+    found = segments(post(server, request))
+    assert all(one.start >= 10**8 / 30 - 1e-3 for one in found)
+    assert all(one.start_frame >= 10**8 for one in found)
