@@ -72,16 +72,12 @@ async def _page_file(path: Path, request: Request) -> Response:
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncGenerator[None]:
     runtime: Runtime = app.state.runtime
-    settings = runtime.settings
-    stop_metrics = runtime.metrics.serve(settings.host, settings.metrics_port) if settings.metrics_port else None
     loading = asyncio.create_task(runtime.start(), name="loading")
     try:
         yield
     finally:
         await loading
         await runtime.stop()
-        if stop_metrics:
-            stop_metrics()
 
 
 async def _accompany(request: Request, answer: Callable[[Request], Awaitable[Response]]) -> Response:

@@ -1,12 +1,16 @@
 """`poseline serve`: settings from the environment, uvicorn around the app, and a polite end on SIGTERM.
 
 uvicorn closes every socket the moment it is told to stop, before the application hears of it; `DrainingServer` lets the
-runtime drain first, which takes no longer than `drain_seconds`.
+runtime drain first. Both together take no longer than `drain_seconds`, and a last moment.
 """
 
 from __future__ import annotations
 
 import socket
+from collections.abc import Callable
+from contextlib import ExitStack
+from math import ceil
+from time import monotonic
 from typing import Annotated
 
 import typer
@@ -27,8 +31,17 @@ class DrainingServer(uvicorn.Server):
         super().__init__(config)
         self._runtime = runtime
 
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            settings, port = self._runtime.settings, self.servers[0].sockets[0].getsockname()[1]
+            log.info("serving", host=settings.host, port=port, metrics_port=settings.metrics_port)
+
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        deadline = monotonic() + self._runtime.settings.drain_seconds
         await self._runtime.drain()
+        # Requests get what is left; sockets that nobody reads would take all that they are given.
+        self.config.timeout_graceful_shutdown = max(1, ceil(deadline - monotonic()))
         await super().shutdown(sockets)
 
 
@@ -51,11 +64,21 @@ def serve(
         ws_per_message_deflate=False,
         ws_ping_interval=20,
         ws_ping_timeout=20,
-        timeout_graceful_shutdown=int(settings.drain_seconds),
         server_header=False,
     )
-    log.info("serving", host=settings.host, port=settings.port, metrics_port=settings.metrics_port)
-    DrainingServer(config, app.state.runtime).run()
+    with ExitStack() as at_exit:
+        if settings.metrics_port:
+            at_exit.callback(_serve_metrics(app.state.runtime))
+        DrainingServer(config, app.state.runtime).run()
+
+
+def _serve_metrics(runtime: Runtime) -> Callable[[], None]:
+    """Raises InputError for a port that cannot be had."""
+    host, port = runtime.settings.host, runtime.settings.metrics_port
+    try:
+        return runtime.metrics.serve(host, port)
+    except OSError as error:
+        raise InputError(f"POSELINE_METRICS_PORT {port} cannot be opened on {host}: {error.strerror}") from None
 
 
 def read_settings(**given: object) -> ServiceSettings:

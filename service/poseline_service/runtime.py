@@ -31,6 +31,10 @@ class OpenStream(Protocol):
 
     def interrupt(self, error: PoselineError) -> None: ...
 
+    def abandon(self) -> None:
+        """Leave at once, whatever is still to be sent."""
+        ...
+
 
 class Runtime:
     """Everything one server process holds."""
@@ -135,6 +139,8 @@ class Runtime:
                 await self._left.until(lambda: not self._streams)
         except TimeoutError:
             log.warning("drain_incomplete", streams=len(self._streams))
+            for stream in self._streams:
+                stream.abandon()
 
     async def stop(self) -> None:
         """End the batcher and its thread."""

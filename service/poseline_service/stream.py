@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from secrets import token_hex
 from time import monotonic
 
@@ -62,6 +63,7 @@ class _Connection:
         self._interrupt: asyncio.Future[PoselineError] = asyncio.get_running_loop().create_future()
         self._failure: EngineFailure | None = None
         self._all_posted = False
+        self._patience = asyncio.timeout(None)
         self._began = monotonic()
 
     def interrupt(self, error: PoselineError) -> None:
@@ -72,19 +74,27 @@ class _Connection:
             self._interrupt.set_result(error)
         self._outbox.changes.notify()
 
+    def abandon(self) -> None:
+        """Leave at once: the client does not read what is still to be sent."""
+        with suppress(RuntimeError):  # it is just leaving by itself
+            self._patience.reschedule(asyncio.get_running_loop().time())
+
     async def run(self) -> None:
         structlog.contextvars.bind_contextvars(session_id=self._outbox.session_id)
         log.info("stream_opened")
         writer = asyncio.create_task(self._write())
         reader = asyncio.create_task(self._read())
         try:
-            code, reason = await self._conduct(reader, writer)
-            self._all_posted = True
-            self._outbox.changes.notify()
-            await writer
-            await self._socket.close(code, reason)
+            async with self._patience:
+                code, reason = await self._conduct(reader, writer)
+                self._all_posted = True
+                self._outbox.changes.notify()
+                await writer
+                await self._socket.close(code, reason)
         except WebSocketDisconnect as gone:
             code, reason = gone.code, "disconnect"
+        except TimeoutError:
+            code, reason = 1006, "abandoned"
         finally:
             if self._session:
                 self._session.close()

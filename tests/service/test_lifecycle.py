@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import shutil
+import socket
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -15,9 +16,9 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from made_up import NATIVE, frames_of, request_of
+from made_up import NATIVE, frames_of, recording, request_of
 from poseline.bundle import GOLDEN, file_digest
-from poseline.client import ConnectionFailed, StreamClient, localize, play
+from poseline.client import ConnectionFailed, StreamClient, localize, play, timeline
 from poseline.protocol import (
     Ack,
     Frames,
@@ -28,7 +29,10 @@ from poseline.protocol import (
     StreamOptions,
     encode,
 )
-from servers import ServerProcess
+from servers import PATIENCE, ServerProcess
+
+STUCK = 2.0
+"""Seconds for which a client that is let send nothing counts as stuck."""
 
 
 def corrupt_golden(models: Path, folder: Path) -> Path:
@@ -103,12 +107,12 @@ async def test_slots_are_a_limit_of_their_own(serve: Callable[..., ServerProcess
 async def test_a_client_that_vanishes_leaves_nothing_behind(serve: Callable[..., ServerProcess]) -> None:
     server = serve().ready()
     for seed in range(5):
-        socket = await connect(server.ws)
-        await socket.send(encode(SessionStart(layout="body16", coordinates=NATIVE)), text=True)
-        await socket.recv()
+        client = await connect(server.ws)
+        await client.send(encode(SessionStart(layout="body16", coordinates=NATIVE)), text=True)
+        await client.recv()
         for i in range(0, 192, 64):
-            await socket.send(encode(Frames(i, frames_of(seed, 192)[i : i + 64])), text=True)
-        socket.transport.abort()
+            await client.send(encode(Frames(i, frames_of(seed, 192)[i : i + 64])), text=True)
+        client.transport.abort()
     await asyncio.to_thread(server.wait_for_metric, "poseline_sessions_active", 0)
     metrics = server.metrics()
     assert metrics["poseline_state_bytes"] == 0, server.stop()
@@ -186,3 +190,44 @@ async def test_a_draining_server_takes_no_more(serve: Callable[..., ServerProces
     assert silent.close_code == 1012
     assert await asyncio.to_thread(server.process.wait, 30) is not None
     assert "draining" in server.stop()
+
+
+async def test_a_client_that_never_reads_cannot_hold_a_server_that_stops(serve: Callable[..., ServerProcess]) -> None:
+    server = serve(drain_seconds=1).ready()
+    options = StreamOptions(scores_hz=30)
+    async with connect(server.ws, max_queue=1) as stuck:
+        await stuck.send(encode(SessionStart(layout="body16", coordinates=NATIVE, options=options)), text=True)
+        stuck.transport.pause_reading()
+        crowd = timeline({f"p{n}": recording(n, 8192) for n in range(8)})
+        with suppress(TimeoutError):  # until the server, whose words nobody takes, takes no more of ours
+            for i in range(0, len(crowd), 32):
+                async with asyncio.timeout(STUCK):
+                    await stuck.send(encode(Frames(i, crowd[i : i + 32])), text=True)
+            pytest.fail("the server took everything, so its outbox was never full")
+        server.signal()
+        await asyncio.to_thread(server.process.wait, PATIENCE)
+        log = server.stop()
+        assert "drain_incomplete" in log
+        assert '"reason": "abandoned"' in log
+        assert "Traceback" not in log
+        stuck.transport.abort()
+
+
+def test_a_busy_metrics_port_is_named(serve: Callable[..., ServerProcess]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        server = serve(metrics_port=port)
+        assert server.process.wait(PATIENCE) == 1
+    log = server.stop()
+    assert f"POSELINE_METRICS_PORT {port} cannot be opened" in log
+    assert "Traceback" not in log
+    assert "serving" not in log
+
+
+def test_a_busy_port_is_not_served(serve: Callable[..., ServerProcess]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        server = serve(port=taken.getsockname()[1])
+        assert server.process.wait(PATIENCE) != 0
+    log = server.stop()
+    assert "address already in use" in log
+    assert '"event": "serving"' not in log
