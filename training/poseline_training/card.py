@@ -67,7 +67,7 @@ def _text(settings: ExportSettings, bundle: ModelBundle, parameters: int) -> str
         ability,
         f"{parameters / 1e6:.2f} M parameters; {manifest.state.bytes_per_stream / 1024:.1f} KiB of state per person.",
         "## Data",
-        settings.data_notes,
+        settings.data_notes.strip(),
         "## Measured",
         method,
         *(_table(one, sets[one.corpus]) for one in settings.evaluate),
@@ -78,7 +78,7 @@ def _text(settings: ExportSettings, bundle: ModelBundle, parameters: int) -> str
         parts += ["![Confusion over frames](confusion.png)", "![One recording's timeline](timeline.png)"]
     if bent := manifest.metrics["robustness"]:
         parts += ["## What it bears", _robustness_table(bent)]
-    parts += ["## Intended use and limits", settings.limits]
+    parts += ["## Intended use and limits", settings.limits.strip()]
     return "\n\n".join(parts) + "\n"
 
 
