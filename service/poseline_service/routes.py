@@ -7,16 +7,16 @@ problem+json in one place.
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Query, Request
 from msgspec import json
 from starlette.responses import Response
 
 from poseline.errors import TooLarge
 from poseline.manifest import ModelManifest
 from poseline.protocol import LocalizeRequest, LocalizeResponse, encode
-from poseline.skeleton import LAYOUTS, SkeletonLayout, layout
+from poseline.skeleton import BODY16, LAYOUTS, SkeletonLayout, conversion, layout
 from poseline_service.errors import ModelLoading, UnsupportedEncoding, UnsupportedMedia
 from poseline_service.openapi import body_of, result_of
 from poseline_service.runtime import Runtime
@@ -110,7 +110,14 @@ def _described(model: LoadedModel) -> dict[str, Any]:
 
 
 def _shape(one: SkeletonLayout) -> dict[str, Any]:
-    return {"name": one.name, "joints": one.joints, "bones": one.bones, "mirror": one.mirror}
+    approximate = conversion(one, BODY16).approximate  # every model's own layout
+    return {
+        "name": one.name,
+        "joints": one.joints,
+        "bones": one.bones,
+        "mirror": one.mirror,
+        "approximate": approximate,
+    }
 
 
 @router.get("/v1/models", summary="The models that answer")
@@ -137,9 +144,10 @@ async def one_layout(name: str) -> Response:
 
 
 @router.get("/demo/actor.json", summary="The scripted actor's poses with their true segments")
-async def actor(seed: int = 0, seconds: float = 30.0) -> Response:
-    if not 0 < seconds <= DEMO_SECONDS:
-        raise TooLarge(f"seconds is {seconds:g}, expected more than 0 and at most {DEMO_SECONDS:g}", param="seconds")
+async def actor(
+    seed: Annotated[int, Query(ge=0, lt=2**32)] = 0,
+    seconds: Annotated[float, Query(ge=1, le=DEMO_SECONDS)] = 30.0,
+) -> Response:
     return _json(await asyncio.to_thread(_performance, seed, seconds))
 
 

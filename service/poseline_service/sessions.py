@@ -199,10 +199,20 @@ class Session:
 
     def absorbed(self, track: Track, frame: GridFrame, scores: Floats, events: Sequence[SegmentEvent]) -> None:
         self._grid_frames += 1
-        if self._choice.scores_hz > 0 and frame.t >= self._next_scores.get(track, frame.t) - 1e-6:
-            self._next_scores[track] = frame.t + 1 / self._choice.scores_hz
+        if self._scores_due(track, frame.t):
             self._outbox.post(protocol.Scores(t=round(frame.t, 6), track_id=track.name, top=top_scores(scores)))
         self._tell(track, events)
+
+    def _scores_due(self, track: Track, t: float) -> bool:
+        """Whether the frame at media time `t` is the one that scores are told of; if so, sets when the next are."""
+        if self._choice.scores_hz <= 0:
+            return False
+        due, every = self._next_scores.get(track, t), 1 / self._choice.scores_hz
+        if t < due - 1e-6:
+            return False
+        # Counted from when they were due, so that rates that do not divide the grid's are kept on average.
+        self._next_scores[track] = due + every if t < due + every else t + every
+        return True
 
     def settled(self, track: Track) -> None:
         self._busy()

@@ -167,6 +167,9 @@ def test_discovery(server: ServerProcess) -> None:
     names = [one["name"] for one in get("/v1/layouts").json()["layouts"]]
     assert "body16" in names
     assert len(get("/v1/layouts/coco17").json()["joints"]) == 17
+    likenesses = {name: get(f"/v1/layouts/{name}").json()["approximate"] for name in names}
+    assert likenesses == {one["name"]: one["approximate"] for one in get("/v1/layouts").json()["layouts"]}
+    assert (likenesses["body16"], likenesses["kinect_v2_25"], likenesses["coco17"]) == (False, False, True)
     assert get("/v1/layouts/coco99").status_code == 404
     assert get("/v1/nothing").json()["code"] == "not_found"
     assert get("/v1/localize").json()["code"] == "method_not_allowed"
@@ -187,8 +190,15 @@ def test_the_page_and_its_actor(server: ServerProcess) -> None:
     actor = httpx.get(server.url + "/demo/actor.json?seed=1&seconds=5").json()
     assert (actor["layout"], len(actor["joints"])) == ("body16", 16)
     assert len(actor["frames"]) == pytest.approx(actor["fps"] * 5, abs=2)
-    assert httpx.get(server.url + "/demo/actor.json?seconds=1e9").status_code == 413
-    assert httpx.get(server.url + "/demo/actor.json?seconds=soon").json()["code"] == "invalid_input"
+
+
+@pytest.mark.parametrize(
+    "wrong", ["seed=-1", "seed=4294967296", "seconds=0.001", "seconds=1e9", "seconds=nan", "seconds=soon"]
+)
+def test_the_actor_performs_within_bounds(server: ServerProcess, wrong: str) -> None:
+    answer = httpx.get(f"{server.url}/demo/actor.json?{wrong}")
+    assert (answer.status_code, answer.json()["code"]) == (422, "invalid_input")
+    assert answer.json()["param"] == f"query.{wrong.partition('=')[0]}"
 
 
 def test_few_frames_over_a_long_time_are_many_grid_frames(server: ServerProcess) -> None:

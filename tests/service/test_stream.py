@@ -77,7 +77,7 @@ async def test_totals(server: ServerProcess) -> None:
     assert len(acks) >= 301 // 64
 
 
-@pytest.mark.parametrize(("hz", "count"), [(0, 0), (5, 20), (30, 120), (1000, 120)])
+@pytest.mark.parametrize(("hz", "count"), [(0, 0), (5, 20), (12, 48), (20, 80), (25, 100), (30, 120), (1000, 120)])
 async def test_scores_come_as_often_as_asked(server: ServerProcess, hz: float, count: int) -> None:
     heard = await conversation(server, frames_of(8, 120), scores_hz=hz)
     scores = [one for one in heard if isinstance(one, protocol.Scores)]
