@@ -85,6 +85,25 @@ def segment_message(event: SegmentEvent, segment_id: str, track_id: str) -> prot
             )
 
 
+class Pace:
+    """Which of a track's frames scores are told of: `hz` a second of media time on average, none for 0."""
+
+    def __init__(self, hz: float) -> None:
+        self._hz = hz
+        self._due: float | None = None
+
+    def takes(self, t: float) -> bool:
+        """To be asked once of every frame, in order."""
+        if self._hz <= 0:
+            return False
+        due, every = t if self._due is None else self._due, 1 / self._hz
+        if t < due - 1e-6:
+            return False
+        # Counted from when they were due, or rates that do not divide the grid's would come out lower.
+        self._due = due + every if t < due + every else t + every
+        return True
+
+
 def top_scores(scores: Floats) -> list[tuple[int, float]]:
     """The best classes of (1 + K,) scores, best first: (label_id, score)."""
     best = np.argsort(scores)[::-1][:TOP]

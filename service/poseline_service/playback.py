@@ -25,7 +25,7 @@ from poseline.segments import SegmentEvent
 from poseline.skeleton import Floats
 from poseline.translation import decoding_options, rounded
 from poseline_service.metrics import Metrics
-from poseline_service.outbox import top_scores
+from poseline_service.outbox import Pace, top_scores
 from poseline_service.recordings import Recording, read_recording
 from poseline_service.settings import ServiceSettings
 from poseline_service.tracks import Changes, LoadedModel, Track
@@ -64,8 +64,9 @@ class RecordingLocalizer:
 
 @dataclass
 class _Heard:
-    """What was said about one track."""
+    """What was said about one track, and how often its scores are."""
 
+    pace: Pace
     finals: list[SegmentEvent] = field(default_factory=list[SegmentEvent])
     t: list[float] = field(default_factory=list[float])
     top: list[list[tuple[int, float]]] = field(default_factory=list[list[tuple[int, float]]])
@@ -82,7 +83,7 @@ class _Playback:
         self._model = manifest.name
         self._changes = Changes()
         self._failure: EngineFailure | None = None
-        self._scores_every = 1 / options.frame_scores_hz if "scores" in options.returns else None
+        scores_hz = options.frame_scores_hz if "scores" in options.returns else 0.0
         decoding = decoding_options(options, manifest.decoding)
         allowed = class_mask(manifest, options.classes)
         self._tracks: list[Track] = []
@@ -92,7 +93,7 @@ class _Playback:
                 localizer = OnlineLocalizer(manifest, decoding, allowed=allowed, gap_reset=options.gap_reset)
                 track = Track(sequence.name, localizer, model.scheduler, self)
                 self._tracks.append(track)
-                self.heard[track] = _Heard()
+                self.heard[track] = _Heard(Pace(scores_hz))
         except BaseException:
             self._close()
             raise
@@ -131,7 +132,7 @@ class _Playback:
 
     def absorbed(self, track: Track, frame: GridFrame, scores: Floats, events: Sequence[SegmentEvent]) -> None:
         heard = self.heard[track]
-        if self._scores_every and (not heard.t or frame.t >= heard.t[-1] + self._scores_every - 1e-6):
+        if heard.pace.takes(frame.t):
             heard.t.append(round(frame.t, 6))
             heard.top.append(top_scores(scores))
         self._hear(track, events)

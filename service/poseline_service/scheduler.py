@@ -6,7 +6,8 @@ batch grows only while the engine is busy, and no timer is needed.
 
 Concurrency: the event loop owns lanes, queues and the pool's free list; the engine thread touches state rows and
 counters of the slots in its job only. At most one job is in flight. A lane closed during its job keeps its slot until
-the job has ended, so no newcomer can meet the old owner's writes. A failed job fails exactly the lanes that were in it.
+the job has ended, so no newcomer can meet the old owner's writes. A failed job fails exactly the lanes that were in it;
+scores that are not finite fail exactly the lane whose they are.
 """
 
 from __future__ import annotations
@@ -208,12 +209,16 @@ class BatchScheduler:
                 self._latency.observe(now - arrived)
             if share.lane.closed:
                 continue
+            told, edges = np.stack(scores), np.stack(boundaries)
+            if not (np.isfinite(told).all() and np.isfinite(edges).all()):  # its state is spoilt for good
+                log.error("scores_not_finite")
+                self._lose(share.lane, EngineFailure("the network's scores are not finite"))
+                continue
             try:
-                share.lane.sink.scored(share.frames, np.stack(scores), np.stack(boundaries))
+                share.lane.sink.scored(share.frames, told, edges)
             except Exception as error:  # one track's fault must not stop the batcher, and with it everybody else
                 log.exception("scores_not_taken")
-                self.close(share.lane)
-                share.lane.sink.failed(EngineFailure(f"scores could not be taken: {error!r}"))
+                self._lose(share.lane, EngineFailure(f"scores could not be taken: {error!r}"))
 
     def _fail(self, job: list[_Share], error: Exception) -> None:
         failure = error if isinstance(error, EngineFailure) else EngineFailure(f"the engine failed: {error!r}")
@@ -221,8 +226,11 @@ class BatchScheduler:
         self._end(job)
         for share in job:
             if not share.lane.closed:
-                self.close(share.lane)
-                share.lane.sink.failed(failure)
+                self._lose(share.lane, failure)
+
+    def _lose(self, lane: Lane, failure: EngineFailure) -> None:
+        self.close(lane)
+        lane.sink.failed(failure)
 
     def _end(self, job: list[_Share]) -> None:
         """The job is over: slots of lanes closed meanwhile are free now, lanes with more frames are ready again."""

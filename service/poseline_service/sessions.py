@@ -24,7 +24,7 @@ from poseline.segments import Forced, SegmentEvent
 from poseline.skeleton import Floats
 from poseline.translation import coordinates_of, decoding_options, layout_of
 from poseline_service.metrics import Metrics
-from poseline_service.outbox import Outbox, segment_message, top_scores
+from poseline_service.outbox import Outbox, Pace, segment_message, top_scores
 from poseline_service.settings import ServiceSettings
 from poseline_service.tracks import LoadedModel, Track
 
@@ -62,7 +62,7 @@ class Session:
         self._fail = fail
         self._tracks: dict[str, Track] = {}
         self._segment_ids: dict[tuple[Track, int], str] = {}
-        self._next_scores: dict[Track, float] = {}
+        self._paces: dict[Track, Pace] = {}
         self._segments = self._finals = 0
 
         self._began = monotonic()
@@ -137,6 +137,7 @@ class Session:
         except Overloaded:
             return None
         self._tracks[name] = track
+        self._paces[track] = Pace(self._choice.scores_hz)
         self._outbox.post(protocol.TrackStarted(track_id=name, t=t))
         return track
 
@@ -199,20 +200,9 @@ class Session:
 
     def absorbed(self, track: Track, frame: GridFrame, scores: Floats, events: Sequence[SegmentEvent]) -> None:
         self._grid_frames += 1
-        if self._scores_due(track, frame.t):
+        if self._paces[track].takes(frame.t):
             self._outbox.post(protocol.Scores(t=round(frame.t, 6), track_id=track.name, top=top_scores(scores)))
         self._tell(track, events)
-
-    def _scores_due(self, track: Track, t: float) -> bool:
-        """Whether the frame at media time `t` is the one that scores are told of; if so, sets when the next are."""
-        if self._choice.scores_hz <= 0:
-            return False
-        due, every = self._next_scores.get(track, t), 1 / self._choice.scores_hz
-        if t < due - 1e-6:
-            return False
-        # Counted from when they were due, so that rates that do not divide the grid's are kept on average.
-        self._next_scores[track] = due + every if t < due + every else t + every
-        return True
 
     def settled(self, track: Track) -> None:
         self._busy()
@@ -237,7 +227,7 @@ class Session:
 
     def _end(self, track: Track, forced: Forced, reason: str) -> None:
         self._tell(track, track.localizer.finish(forced))
-        self._next_scores.pop(track, None)
+        del self._paces[track]
         track.close()
         t = track.localizer.last_t
         self._outbox.post(protocol.TrackEnded(track_id=track.name, t=round(t or 0.0, 6), reason=reason))

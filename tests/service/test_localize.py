@@ -74,9 +74,11 @@ def test_options(server: ServerProcess) -> None:
     assert sorted(one.score for one in few) == sorted(one.score for one in every)[-2:]
     only = segments(post(server, body(options={"classes": ["jump"]})))
     assert {one.label for one in only} == {"jump"}
-    scored = decode_response(post(server, body(options={"return": ["scores"], "frame_scores_hz": 10})).content).scores
-    assert isinstance(scored, list)
-    assert len(scored[0].t) == len(scored[0].top) == 80
+    for hz, count in ((10, 80), (12, 96)):
+        options = {"return": ["scores"], "frame_scores_hz": hz}
+        scored = decode_response(post(server, body(options=options)).content).scores
+        assert isinstance(scored, list)
+        assert len(scored[0].t) == len(scored[0].top) == count
 
 
 KEYPOINTS = body()["tracks"][0]["keypoints"]

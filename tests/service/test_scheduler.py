@@ -239,3 +239,22 @@ async def test_a_sink_that_raises_loses_its_lane_and_stops_nobody() -> None:
         await engine.answer()
         assert faulty.error is not None
         assert (good.scores, scheduler.lanes) == ([1], 1)
+
+
+@pytest.mark.parametrize("which", ["scores", "boundaries"])
+async def test_what_is_not_finite_fails_its_own_lane_and_reaches_nobody(which: str) -> None:
+    def run(level: str, feeds: dict[str, Any]) -> Sequence[Any]:
+        scores, boundaries, rows = add_up(level, feeds)
+        spoilt = scores if which == "scores" else boundaries
+        spoilt[feeds["joints"][:, 0, 0] == 7] = np.nan
+        return scores, boundaries, rows
+
+    async with batching(run=run) as (scheduler, engine):
+        sick, well = Sink(), Sink()
+        scheduler.submit(scheduler.open(sick), [frame(1), frame(7)])
+        scheduler.submit(scheduler.open(well), [frame(1), frame(2)])
+        await engine.answer()
+        assert sick.error is not None
+        assert "not finite" in sick.error.detail
+        assert (sick.scores, well.scores) == ([], [1, 3])
+        assert (well.error, scheduler.lanes) == (None, 1)
