@@ -11,15 +11,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from poseline.errors import InputError, MalformedMessage, ModeUnavailable, TooLarge
+from poseline.errors import BadTimestamps, InputError, MalformedMessage, ModeUnavailable, TooLarge
 from poseline.keypoints import read_tracks
 from poseline.online import open_converter
 from poseline.pose import PoseSequence
 from poseline.protocol import LocalizeRequest, Notice, decode_request
 from poseline.skeleton import Floats
-from poseline_service.sessions import approximation
 from poseline_service.settings import ServiceSettings
-from poseline_service.tracks import LoadedModel
+from poseline_service.tracks import LATEST, LoadedModel, approximation, check_name
 
 
 @dataclass(frozen=True)
@@ -36,6 +35,7 @@ def read_recording(body: bytes, encoding: str, model: LoadedModel, settings: Ser
     """Raises whatever is wrong with the request."""
     request = decode_request(_decompress(body, settings.decompressed_bytes) if encoding == "gzip" else body)
     model.named(request.model)
+    _check_names(request)
     _check_options(request)
     _check_size(request, settings)
     tracks = read_tracks(request)
@@ -64,6 +64,13 @@ def _decompress(body: bytes, limit: int) -> bytes:
     return text
 
 
+def _check_names(request: LocalizeRequest) -> None:
+    for track in request.tracks:
+        check_name(track.track_id, "track_id")
+    if request.id is not None:
+        check_name(request.id, "id")
+
+
 def _check_options(request: LocalizeRequest) -> None:
     options = request.options
     if options.mode == "offline":
@@ -77,6 +84,10 @@ def _check_options(request: LocalizeRequest) -> None:
 
 def _check_grid(tracks: list[PoseSequence], gap_reset: float, fps: float, settings: ServiceSettings) -> None:
     """A slow source costs the network as much as a fast one: what counts is the time that the grid will fill."""
+    for one in tracks:
+        if not np.abs(one.timestamps).max() <= LATEST:
+            what = f"track {one.name} leaves the clock's range, ±{LATEST:g} seconds"
+            raise BadTimestamps(what, param="timestamps")
     seconds = sum(float(np.minimum(np.diff(one.timestamps), gap_reset).sum()) for one in tracks)
     if seconds * fps > settings.max_frames:
         what = f"the tracks last {seconds:.0f} seconds in all, the limit is {settings.max_frames / fps:.0f}"

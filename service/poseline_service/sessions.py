@@ -16,7 +16,7 @@ from time import monotonic
 from msgspec import to_builtins
 
 from poseline import protocol
-from poseline.errors import EngineFailure, Overloaded, TooLarge
+from poseline.errors import BadTimestamps, EngineFailure, InputError, Overloaded, TooLarge
 from poseline.keypoints import read_keypoints
 from poseline.online import OnlineLocalizer, class_mask, open_converter
 from poseline.resampling import GridFrame
@@ -26,7 +26,7 @@ from poseline.translation import coordinates_of, decoding_options, layout_of
 from poseline_service.metrics import Metrics
 from poseline_service.outbox import Outbox, Pace, segment_message, top_scores
 from poseline_service.settings import ServiceSettings
-from poseline_service.tracks import LoadedModel, Track
+from poseline_service.tracks import LATEST, LoadedModel, Track, approximation, check_name
 
 _WARNINGS = {
     "late_frame": "frames came later than a newer one and were dropped",
@@ -52,6 +52,8 @@ class Session:
         self._metrics = metrics
         self._outbox = outbox
         self._manifest = manifest = model.bundle.manifest
+        if start.fps is not None and not start.fps > 0:
+            raise InputError(f"fps is {start.fps:g}, expected more than 0", param="fps")
         self._layout = layout_of(start.layout)
         self._coordinates = coordinates_of(start.coordinates)
         self._convert = open_converter(manifest, self._layout, self._coordinates)
@@ -87,7 +89,7 @@ class Session:
     def push(self, frame: protocol.Frame, client_seq: int) -> None:
         """One frame; where it finds someone absent, all before it must be scored.
 
-        Raises ShapeMismatch, BadNumber, TooLarge; a frame that raises changes nothing.
+        Raises MalformedMessage, BadTimestamps, ShapeMismatch, BadNumber, TooLarge; a frame that raises changes nothing.
         """
         people = self._read(frame, client_seq)
         self._received += 1
@@ -108,12 +110,17 @@ class Session:
 
     def _read(self, frame: protocol.Frame, client_seq: int) -> list[tuple[str, Floats]]:
         """Everybody's name and native pose."""
+        if not abs(frame.t) <= LATEST:
+            raise BadTimestamps(
+                f"frame {client_seq} has t {frame.t:g}, expected at most ±{LATEST:g} seconds", param="t"
+            )
         limit = self._settings.people_per_frame
         if len(frame.people) > limit:
             what = f"frame {client_seq} holds {len(frame.people)} people, the limit is {limit}"
             raise TooLarge(what, param="people", code="too_many_people")
         people: list[tuple[str, Floats]] = []
         for person in frame.people:
+            check_name(person.id, "id")
             kp = read_keypoints([person.kp], self._layout, self._coordinates.dims, person.id, client_seq)
             people.append((person.id, self._convert(kp[0][0], kp[1][0])))
         return people
@@ -302,8 +309,3 @@ class Session:
         if convert.approximate:
             detail = approximation(self._layout.name, manifest.layout)
             self._outbox.post(protocol.Warn(code="layout_approximate", detail=detail))
-
-
-def approximation(source: str, target: str) -> str:
-    """What a client should know whose joints are not the model's own."""
-    return f"{source} to {target}: some joints are means of others or missing"

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from poseline.bundle import ModelBundle
-from poseline.errors import EngineFailure, UnknownModel
+from poseline.errors import EngineFailure, MalformedMessage, UnknownModel
 from poseline.online import OnlineLocalizer
 from poseline.protocol import ModelInfo
 from poseline.resampling import GridFrame, GridPush
@@ -39,6 +39,24 @@ class LoadedModel:
 
     def info(self) -> ModelInfo:
         return model_info(self.bundle.manifest, self.bundle.digest)
+
+
+LATEST = 1e12
+"""Seconds of media time, either way: beyond it a double no longer tells neighbouring frames apart well."""
+LONGEST_NAME = 128
+"""Characters of a client's name for a track or a request, which every answer repeats."""
+
+
+def check_name(name: str, param: str) -> None:
+    """Raises MalformedMessage."""
+    if not 0 < len(name) <= LONGEST_NAME:
+        what = f"{param} has {len(name)} characters, expected 1 to {LONGEST_NAME}"
+        raise MalformedMessage(what, param=param, code="invalid_message")
+
+
+def approximation(source: str, target: str) -> str:
+    """What a client should know whose joints are not the model's own."""
+    return f"{source} to {target}: some joints are means of others or missing"
 
 
 class Changes:

@@ -228,6 +228,11 @@ WRONG: dict[str, tuple[list[str | bytes], str, int]] = {
     "class": ([start(options={"classes": ["fly"]})], "invalid_input", 4422),
     "option": ([start(options={"min_score": 7})], "invalid_input", 4422),
     "overload option": ([start(options={"on_overload": "fail"})], "unsupported_option", 4422),
+    "nameless": ([START, one_frame(KP).replace('"p1"', '""')], "invalid_message", 4400),
+    "long name": ([START, one_frame(KP).replace('"p1"', json.dumps("p" * 129))], "invalid_message", 4400),
+    "far future": ([START, one_frame(KP, 1e13)], "bad_timestamps", 4400),
+    "far past": ([START, one_frame(KP, -1e300)], "bad_timestamps", 4400),
+    "fps": ([start(fps=0)], "invalid_input", 4422),
     "65 frames": ([START, encode(Frames(0, [Frame(i / 30, []) for i in range(65)])).decode()], "too_many_frames", 1009),
     "17 people": (
         [START, encode(Frames(0, [Frame(0.0, [Person(f"p{i}", KP) for i in range(17)])])).decode()],
