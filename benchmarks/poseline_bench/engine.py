@@ -12,6 +12,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterator
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,9 @@ from poseline_service.engine import open_scorer
 
 BATCHES = (1, 32, 64)
 ROUNDS = 9
+TARGETS = {"1": 120.0, "64": 15.0}
+"""µs per stream-frame by batch, on a core whose sgemm reaches `TARGET_PEAK` GFLOP/s."""
+TARGET_PEAK = 113.0
 _SECONDS_PER_CASE = 0.15
 _GEMM = 2048
 
@@ -46,10 +50,10 @@ def measure(bundle: ModelBundle) -> dict[str, Any]:
             some = slots[slots % 4 <= late]
             if len(some):
                 scorer.step(some, _batch(motion, len(some), 0))
-        at = iter(range(10**9))
+        batches = cycle([_batch(motion, batch, frame) for frame in range(64)])
 
         def step() -> None:
-            scorer.step(slots, _batch(motion, batch, next(at)))
+            scorer.step(slots, next(batches))
 
         return step
 
@@ -108,11 +112,13 @@ def run(models: Path, model: str | None, json_file: Path | None) -> None:
         figures = measure(bundle)
     if json_file:
         json_file.write_text(json.dumps(figures, indent=2) + "\n")
-    targets = {"1": 120.0, "64": 15.0}
-    table = Table("batch", "µs per stream-frame", "first target", title=f"{figures['model']}, one core")
+    table = Table("batch", "µs per stream-frame", "target", "at this peak", title=f"{figures['model']}, one core")
     for batch, cost in figures["us_per_stream_frame"].items():
-        table.add_row(batch, f"{cost:.1f}", f"≤ {targets[batch]:g}" if batch in targets else "")
+        target = TARGETS.get(batch)
+        here = f"≤ {target * TARGET_PEAK / figures['sgemm_gflops']:.0f}" if target else ""
+        table.add_row(batch, f"{cost:.1f}", f"≤ {target:g}" if target else "", here)
     console = Console()
     console.print(table)
-    console.print(f"sgemm peak of the same run: {figures['sgemm_gflops']:.0f} GFLOP/s (targets are for 113)")
+    peak = figures["sgemm_gflops"]
+    console.print(f"sgemm peak of the same run: {peak:.0f} GFLOP/s; targets are for a core with {TARGET_PEAK:g}")
     console.print(f"state: {figures['state_bytes_per_stream']} bytes per stream")

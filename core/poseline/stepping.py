@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -57,6 +58,14 @@ class _LevelRows:
         self.writes = np.stack([base[name] + seen // level.every % length[name] for name in level.writes], axis=1)
 
 
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """Some streams at one frame: first row (B, 1) and phase (B,) of each."""
+
+    first: NDArray[np.int64]
+    phase: NDArray[np.int64]
+
+
 class StatePool:
     """State rows of up to `slots` streams: float32 (slots × (1 + rows), width).
 
@@ -97,22 +106,29 @@ class StatePool:
         """Forget everything that the slot's stream has seen."""
         self._phase[slot] = 0
 
-    def due(self, level: str, slots: Slots) -> Slots:
-        """Those of `slots` for which the level runs at this frame."""
-        return slots[self._levels[level].due[self._phase[slots]]]
+    def now(self, slots: Slots) -> Moment:
+        """Where the streams of `slots` stand; to be read and written before `advance`."""
+        return Moment(self._first[slots, None], self._phase[slots])
 
-    def read(self, level: str, slots: Slots) -> Floats:
+    def due(self, level: str, moment: Moment) -> Moment | None:
+        """Those streams for which the level runs at this frame."""
+        due = self._levels[level].due[moment.phase]
+        if not due.any():
+            return None
+        return moment if due.all() else Moment(moment.first[due], moment.phase[due])
+
+    def read(self, level: str, moment: Moment) -> Floats:
         """The rows that the level reads, side by side: (B, taps · width)."""
-        rows = self._levels[level].reads[self._phase[slots]] + self._first[slots, None]
-        return self._rows.take(rows, axis=0).reshape(len(slots), -1)
+        rows = self._levels[level].reads[moment.phase] + moment.first
+        return self._rows.take(rows, axis=0).reshape(len(rows), -1)
 
-    def write(self, level: str, slots: Slots, rows: Floats) -> None:
+    def write(self, level: str, moment: Moment, rows: Floats) -> None:
         """Store the rows (B, writes · width) that the level made."""
-        places = self._levels[level].writes[self._phase[slots]] + self._first[slots, None]
-        self._rows[places] = rows.reshape(len(slots), -1, self.spec.width)
+        places = self._levels[level].writes[moment.phase] + moment.first
+        self._rows[places] = rows.reshape(len(places), -1, self.spec.width)
 
-    def advance(self, slots: Slots) -> None:
-        self._phase[slots] = self._next[self._phase[slots]]
+    def advance(self, slots: Slots, moment: Moment) -> None:
+        self._phase[slots] = self._next[moment.phase]
 
 
 class StepScorer:
@@ -134,15 +150,15 @@ class StepScorer:
 
     def step(self, slots: Slots, joints: Floats) -> tuple[Floats, Floats]:
         """One frame of each of the (distinct) slots: joints (B, V, 4) → scores (B, 1 + K), boundaries (B, 2)."""
-        feeds = {"joints": joints, "rows": self.pool.read(self._first, slots)}
+        pool, moment = self.pool, self.pool.now(slots)
+        feeds = {"joints": joints, "rows": pool.read(self._first, moment)}
         scores, boundaries, rows = self._run(self._first, feeds)
-        self.pool.write(self._first, slots, rows)
+        pool.write(self._first, moment, rows)
         for level in self._deeper:
-            due = self.pool.due(level, slots)
-            if len(due):
-                (rows,) = self._run(level, {"rows": self.pool.read(level, due)})
-                self.pool.write(level, due, rows)
-        self.pool.advance(slots)
+            if due := pool.due(level, moment):
+                (rows,) = self._run(level, {"rows": pool.read(level, due)})
+                pool.write(level, due, rows)
+        pool.advance(slots, moment)
         return scores, boundaries
 
     def replay(self, poses: Floats) -> tuple[Floats, Floats]:
