@@ -12,7 +12,7 @@ from poseline.stepping import StepScorer
 from poseline_training.network.localizer import Localizer
 from poseline_training.network.steps import deployed
 
-BODIES = {"strided_u": 64, "gru": 64, "linear": 0}
+BODIES = {"strided_u": 96, "gru": 96, "linear": 0}
 T = 77
 
 
@@ -82,7 +82,7 @@ def test_frame_by_frame_equals_the_full_sequence(network: Localizer) -> None:
 def test_streams_that_come_and_go_do_not_touch_one_another(data: st.DataObject) -> None:
     """Random batches of streams at random times on reused slots: each as if it were alone."""
     torch.manual_seed(0)
-    network = Localizer(BODY16, 5, "strided_u", 64).eval()
+    network = Localizer(BODY16, 5, "strided_u", 96).eval()
     engine = scorer(network, slots=4)
     poses = motion(6, 40, seed=1)
     expected = full(network, poses)
@@ -148,5 +148,5 @@ def test_a_person_without_a_torso_yet_has_finite_scores(network: Localizer) -> N
 
 
 def test_rows_too_narrow_for_a_pose_are_refused() -> None:
-    with pytest.raises(ValueError, match="state rows of 32 numbers cannot hold a pose's 51"):
+    with pytest.raises(ValueError, match="state rows of 32 numbers cannot hold a pose's 67"):
         deployed(Localizer(BODY16, 5, "strided_u", 32))

@@ -39,7 +39,7 @@ TINY = {
     "precision": "32-true",
     "accelerator": "cpu",
     "data": DataSettings(actor=ActorSettings(weight=1.0, streams=2, seconds=15)),
-    "network": NetworkSettings(width=64),
+    "network": NetworkSettings(width=96),
 }
 
 

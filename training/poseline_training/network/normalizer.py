@@ -43,72 +43,81 @@ class PoseNormalizer(nn.Module):
 
     @property
     def row(self) -> int:
-        """Numbers that a stream keeps per frame: the joints, torso length, its count, and that the frame exists."""
-        return 3 * self.V + 3
+        """Numbers that a stream keeps per frame: the pose, torso length, its count, and a 1: that the frame exists."""
+        return 4 * self.V + 3
 
     def forward(self, poses: Tensor) -> Tensor:
         with torch.autocast(poses.device.type, enabled=False):
             joints, confidence = poses[..., :3], poses[..., 3]
-            earlier = torch.zeros_like(joints)
-            earlier[:, 2:] = joints[:, :-2]
+            moved = torch.zeros_like(joints)
+            moved[:, 2:] = joints[:, 2:] - joints[:, :-2]
             seen = torch.zeros_like(confidence[..., :1])
             seen[:, 2:] = 1
-            torso, count = self._torso_lengths(joints, confidence)
-            pair = self.scaled_pair(joints, earlier, seen, torso, count)
-            features = torch.cat([pair @ self.mix, confidence], -1)
+            now = joints - joints[..., self.pelvis : self.pelvis + 1, :]
+            torso, count = self._torso_lengths(now[..., self.neck, :], confidence)
+            scaled = self.scaled(now.flatten(-2), moved.flatten(-2), seen, torso, count)
+            features = torch.cat([scaled @ self.mix, confidence], -1)
             return self.norm(features.flatten(0, 1)).view_as(features)
 
     @torch.no_grad()
-    def _torso_lengths(self, joints: Tensor, confidence: Tensor) -> tuple[Tensor, Tensor]:
-        """Running torso length and its count at every frame: (B, T, 1) each."""
-        length, count = torch.zeros_like(confidence[:, 0, :1]), torch.zeros_like(confidence[:, 0, :1])
+    def _torso_lengths(self, torso: Tensor, confidence: Tensor) -> tuple[Tensor, Tensor]:
+        """Running torso length and its count at every frame, (B, T, 1) each, from the torso vectors (B, T, 3)."""
+        now = torch.linalg.vector_norm(torso, dim=-1, keepdim=True)
+        sure = (confidence[..., self.neck] * confidence[..., self.pelvis]).unsqueeze(-1)
+        length, count = torch.zeros_like(now[:, 0]), torch.zeros_like(now[:, 0])
         lengths, counts = [], []
-        for t in range(joints.shape[1]):
-            length, count = self.running_torso(joints[:, t], confidence[:, t], length, count)
+        for t in range(now.shape[1]):
+            length, count = self.running_torso(now[:, t], sure[:, t], length, count)
             lengths.append(length)
             counts.append(count)
         return torch.stack(lengths, 1), torch.stack(counts, 1)
 
-    def running_torso(self, joints: Tensor, confidence: Tensor, length: Tensor, count: Tensor) -> tuple[Tensor, Tensor]:
-        """One frame more: joints (B, V, 3), confidence (B, V), length and count (B, 1) so far."""
-        now = torch.linalg.vector_norm(joints[:, self.neck] - joints[:, self.pelvis], dim=-1, keepdim=True)
-        both = confidence[:, self.neck : self.neck + 1] * confidence[:, self.pelvis : self.pelvis + 1]
-        known = (both * now > 0).float()
+    def running_torso(self, now: Tensor, sure: Tensor, length: Tensor, count: Tensor) -> tuple[Tensor, Tensor]:
+        """One frame more: torso length now, confidence of its two ends, length and count so far; all (B, 1)."""
+        known = (sure * now > 0).float()
         count = torch.clamp(count + known, max=TORSO_FRAMES)
         return length + known * (now - length) / torch.clamp(count, min=1), count
 
-    def scaled_pair(self, joints: Tensor, earlier: Tensor, seen: Tensor, torso: Tensor, count: Tensor) -> Tensor:
-        """The pose now and two frames earlier about the root now, by torso length: (…, 2·V·3).
+    def scaled(self, now: Tensor, moved: Tensor, seen: Tensor, torso: Tensor, count: Tensor) -> Tensor:
+        """Joints about the pelvis and their way over two frames, by torso length: (…, 2·V·3).
 
-        joints and earlier (…, V, 3), seen, torso and count (…, 1). What was not seen earlier did not move.
+        now and moved (…, V·3), seen, torso and count (…, 1). What was not seen two frames ago did not move.
         """
-        root = joints[..., self.pelvis : self.pelvis + 1, :]
-        now = (joints - root).flatten(-2)
-        before = now + seen * ((earlier - root).flatten(-2) - now)
         gain = torch.clamp(count, max=1) * _TORSO / torch.clamp(torso, min=1e-9)
-        return gain * torch.cat([now, before], -1)
+        return torch.cat([gain * now, gain * seen * moved], -1)
 
     def folded(self) -> nn.Linear:
-        """(scaled pair, confidence) → features, batch norm included: one linear layer."""
-        pair, V = self.mix.shape[0], self.V
-        weight = torch.zeros(pair + V, self.size)
-        weight[:pair, : 9 * V] = self.mix
-        weight[pair:, 9 * V :] = torch.eye(V)
+        """(scaled, confidence) → features, batch norm included: one linear layer."""
+        scaled, V = self.mix.shape[0], self.V
+        weight = torch.zeros(scaled + V, self.size)
+        weight[:scaled, : 9 * V] = self.mix
+        weight[scaled:, 9 * V :] = torch.eye(V)
         return fold(weight, self.norm)
+
+    def reading(self) -> tuple[Tensor, list[int]]:
+        """What a step reads off two poses, as one matrix of 0 and ±1, and the widths of its parts.
+
+        (pose now, pose two frames ago), V·4 numbers each → now (V·3), moved (V·3), torso vector (3), confidence of neck
+        and of pelvis (1, 1), confidence (V). One product of a matrix costs less than the dozen slices it stands for.
+        """
+        V = self.V
+        pose = torch.eye(8 * V).view(8 * V, 2, V, 4)
+        joints, earlier, confidence = pose[:, 0, :, :3], pose[:, 1, :, :3], pose[:, 0, :, 3]
+        now = joints - joints[:, self.pelvis : self.pelvis + 1]
+        ends = confidence[:, [self.neck, self.pelvis]]
+        parts = [now.flatten(1), (joints - earlier).flatten(1), now[:, self.neck], ends, confidence]
+        return torch.cat(parts, 1), [3 * V, 3 * V, 3, 1, 1, V]
 
 
 def _mixing(layout: SkeletonLayout, pelvis: int) -> Tensor:
-    """(2·V·3, V·9): joints, velocity and bones, joint by joint, from the pose now and two frames earlier."""
+    """(2·V·3, V·9): joints, velocity and bones, joint by joint, from the joints now and the way they moved."""
     V = len(layout.joints)
-    now, before = torch.eye(2 * V)[:, :V], torch.eye(2 * V)[:, V:]
-    velocity = now - before
-    relative = velocity - velocity[:, pelvis : pelvis + 1]
-    relative[:, pelvis] = velocity[:, pelvis]
+    now, moved = torch.eye(2 * V)[:, :V], torch.eye(2 * V)[:, V:]
+    velocity = moved - moved[:, pelvis : pelvis + 1]
+    velocity[:, pelvis] = moved[:, pelvis]
     bones = torch.zeros_like(now)
     for child, parent in layout.bones:
         bones[:, child] = now[:, child] - now[:, parent]
-    scalar = torch.stack(
-        [_GAINS["joints"] * now, _GAINS["velocity"] * relative, _GAINS["bones"] * bones], dim=-1
-    )  # (2V, V, 3 kinds)
-    mixing = torch.einsum("uvk,cd->ucvkd", scalar, torch.eye(3))
+    kinds = [_GAINS["joints"] * now, _GAINS["velocity"] * velocity, _GAINS["bones"] * bones]
+    mixing = torch.einsum("uvk,cd->ucvkd", torch.stack(kinds, dim=-1), torch.eye(3))
     return mixing.reshape(2 * V * 3, V * 9)

@@ -23,9 +23,8 @@ class _FirstStep(nn.Module):
     def __init__(self, network: Localizer, body: nn.Module, width: int) -> None:
         super().__init__()
         self.normalizer, self.body, self.width = network.normalizer, body, width
-        exists = torch.zeros(width)
-        exists[3 * network.normalizer.V + 2] = 1
-        self.exists = nn.Parameter(exists)  # a constant of the graph: marks a row as written
+        matrix, self.parts = network.normalizer.reading()
+        self.reading = nn.Parameter(matrix)  # a constant of the graph
         self.classes = network.classify.out_features
         self.head = nn.Linear(network.classify.in_features, self.classes + 2)
         with torch.no_grad():
@@ -34,20 +33,23 @@ class _FirstStep(nn.Module):
 
     def forward(self, joints: Tensor, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         W = self.width
-        pose, pose_row = self._normalize(joints[..., :3], joints[..., 3], rows[:, :W], rows[:, W : 2 * W])
+        pose, pose_row = self._normalize(joints.flatten(1), rows[:, :W], rows[:, W : 2 * W])
         vector, written = self.body(pose, rows[:, 2 * W :])
         logits, borders = self.head(vector).split([self.classes, 2], -1)
         return F.softmax(logits, dim=-1), torch.sigmoid(borders), torch.cat([pose_row, written], -1)
 
-    def _normalize(self, joints: Tensor, confidence: Tensor, older: Tensor, newer: Tensor) -> tuple[Tensor, Tensor]:
-        """The scaled pair of poses with their confidence, and the row to remember."""
+    def _normalize(self, joints: Tensor, older: Tensor, newer: Tensor) -> tuple[Tensor, Tensor]:
+        """The scaled pose with its confidence, and the row to remember."""
         norm: PoseNormalizer = self.normalizer
-        n = 3 * norm.V
-        torso, count = norm.running_torso(joints, confidence, newer[:, n : n + 1], newer[:, n + 1 : n + 2])
-        earlier, seen = older[:, :n].unflatten(1, (norm.V, 3)), older[:, n + 2 : n + 3]
-        pair = norm.scaled_pair(joints, earlier, seen, torso, count)
-        row = torch.cat([joints.flatten(1), torso, count], -1)
-        return torch.cat([pair, confidence], -1), F.pad(row, (0, self.width - row.shape[1])) + self.exists
+        n = 4 * norm.V
+        both = torch.cat([joints, older[:, :n]], -1)
+        now, moved, torso, neck, pelvis, confidence = (both @ self.reading).split(self.parts, -1)
+        length = torch.linalg.vector_norm(torso, dim=-1, keepdim=True)
+        length, count = norm.running_torso(length, neck * pelvis, newer[:, n : n + 1], newer[:, n + 1 : n + 2])
+        scaled = norm.scaled(now, moved, older[:, n + 2 : n + 3], length, count)
+        row = torch.cat([joints, length, count], -1)
+        # Padded with ones: the first of them says that the row was written, for rows that were not are zero.
+        return torch.cat([scaled, confidence], -1), F.pad(row, (0, self.width - row.shape[1]), value=1.0)
 
 
 def deployed(network: Localizer) -> Steps:
