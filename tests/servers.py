@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -33,13 +34,14 @@ class ServerProcess:
         given = {"models": models, "port": self.port, "metrics_port": self.metrics_port, **settings}
         clean = {name: value for name, value in os.environ.items() if not name.startswith("POSELINE_")}
         roots = [path for path in sys.path if path]
+        # A file, not a pipe: nobody reads while the server runs, and a full pipe would stop it in the middle of a line.
+        self._written = tempfile.TemporaryFile()
         self.process = subprocess.Popen(
             [sys.executable, "-m", "poseline_cli", "serve"],
             env=clean
             | {f"POSELINE_{name.upper()}": str(value) for name, value in given.items()}
             | {"PYTHONPATH": os.pathsep.join(roots)},
-            stderr=subprocess.PIPE,
-            text=True,
+            stderr=self._written,
         )
         self.log: str | None = None
 
@@ -80,9 +82,16 @@ class ServerProcess:
         if self.log is None:
             self.signal()
             try:
-                _, self.log = self.process.communicate(timeout=PATIENCE)
+                self.process.wait(PATIENCE)
             except subprocess.TimeoutExpired:
                 self.process.kill()
-                _, self.log = self.process.communicate()
-                raise AssertionError(f"the server did not stop: {self.log}") from None
+                self.process.wait()
+                raise AssertionError(f"the server did not stop: {self._read_log()}") from None
+            self._read_log()
+        return self.log or ""
+
+    def _read_log(self) -> str:
+        with self._written:
+            self._written.seek(0)
+            self.log = self._written.read().decode()
         return self.log
