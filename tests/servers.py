@@ -35,7 +35,7 @@ class ServerProcess:
         clean = {name: value for name, value in os.environ.items() if not name.startswith("POSELINE_")}
         roots = [path for path in sys.path if path]
         # A file, not a pipe: nobody reads while the server runs, and a full pipe would stop it in the middle of a line.
-        self._written = tempfile.TemporaryFile()
+        self._written = tempfile.TemporaryFile()  # noqa: SIM115 (it lives as long as the process)
         self.process = subprocess.Popen(
             [sys.executable, "-m", "poseline_cli", "serve"],
             env=clean
