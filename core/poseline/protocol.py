@@ -265,43 +265,36 @@ class Scores(Numbered, kw_only=True, tag="scores"):
     top: list[tuple[int, float]]
 
 
-class SegmentStarted(Numbered, kw_only=True, tag="segment.started"):
+class OfSegment(Numbered, kw_only=True):
+    """Head of every message about one segment."""
+
     segment_id: str
     track_id: str
     label: str
     label_id: int
+
+
+class SegmentStarted(OfSegment, kw_only=True, tag="segment.started"):
     start: float
     score: float
 
 
-class SegmentUpdated(Numbered, kw_only=True, tag="segment.updated"):
-    segment_id: str
-    track_id: str
-    label: str
-    label_id: int
+class SegmentUpdated(OfSegment, kw_only=True, tag="segment.updated"):
     start: float
     end: float
     score: float
 
 
-class SegmentFinal(Numbered, kw_only=True, tag="segment.final"):
+class SegmentFinal(OfSegment, kw_only=True, tag="segment.final"):
     """Sent once, never changed."""
 
-    segment_id: str
-    track_id: str
-    label: str
-    label_id: int
     start: float
     end: float
     score: float
     forced: str
 
 
-class SegmentRetracted(Numbered, kw_only=True, tag="segment.retracted"):
-    segment_id: str
-    track_id: str
-    label: str
-    label_id: int
+class SegmentRetracted(OfSegment, kw_only=True, tag="segment.retracted"):
     reason: Literal["below_threshold", "too_short"]
 
 

@@ -6,7 +6,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from poseline.manifest import LevelSpec, RingSpec, StateSpec, TapSpec
 from poseline.skeleton import BODY16
 from poseline.stepping import StepScorer
 from poseline_training.network.localizer import Localizer
@@ -39,27 +38,13 @@ def network(request: pytest.FixtureRequest) -> Localizer:
 def scorer(network: Localizer, slots: int = 8) -> StepScorer:
     steps = deployed(network)
     modules = {level.name: level.module for level in steps.levels}
-    spec = StateSpec(
-        width=steps.width,
-        rings=tuple(RingSpec(name=name, length=length) for name, length in steps.rings),
-        levels=tuple(
-            LevelSpec(
-                name=level.name,
-                graph="",
-                every=level.every,
-                reads=tuple(TapSpec(ring=ring, age=age) for ring, age in level.reads),
-                writes=level.writes,
-            )
-            for level in steps.levels
-        ),
-    )
 
     def run(level: str, feeds: dict[str, np.ndarray]) -> list[np.ndarray]:
         with torch.no_grad():
             out = modules[level](*(torch.from_numpy(value) for value in feeds.values()))
         return [one.numpy() for one in (out if isinstance(out, tuple) else (out,))]
 
-    return StepScorer(spec, run, slots)
+    return StepScorer(steps.spec(), run, slots)
 
 
 def full(network: Localizer, poses: torch.Tensor) -> np.ndarray:

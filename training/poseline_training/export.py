@@ -19,7 +19,7 @@ from rich.console import Console
 from poseline.actor import perform
 from poseline.bundle import GOLDEN, ModelBundle, file_digest
 from poseline.formats.corpus import LabelledSequence, read_corpus
-from poseline.manifest import LevelSpec, ModelManifest, RingSpec, StateSpec, TapSpec
+from poseline.manifest import ModelManifest
 from poseline.pose import PoseConverter
 from poseline.skeleton import BODY16, Floats
 from poseline.stepping import check_golden
@@ -111,20 +111,7 @@ def _write_golden(network: Localizer, path: Path) -> None:
 
 
 def _manifest(settings: ExportSettings, steps: Steps, classes: tuple[str, ...]) -> ModelManifest:
-    state = StateSpec(
-        width=steps.width,
-        rings=tuple(RingSpec(name=name, length=length) for name, length in steps.rings),
-        levels=tuple(
-            LevelSpec(
-                name=level.name,
-                graph=f"{level.name}.onnx",
-                every=level.every,
-                reads=tuple(TapSpec(ring=ring, age=age) for ring, age in level.reads),
-                writes=level.writes,
-            )
-            for level in steps.levels
-        ),
-    )
+    state = steps.spec()
     files = [*(level.graph for level in state.levels), GOLDEN, "LICENSE"]
     return ModelManifest(
         name=settings.name,

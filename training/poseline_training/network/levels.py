@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from torch import nn
 
+from poseline.manifest import LevelSpec, RingSpec, StateSpec, TapSpec
+
 
 @dataclass(frozen=True)
 class Level:
@@ -29,3 +31,20 @@ class Steps:
     width: int
     rings: tuple[tuple[str, int], ...]
     levels: tuple[Level, ...]
+
+    def spec(self) -> StateSpec:
+        """The same in the manifest's words: what the server must know."""
+        return StateSpec(
+            width=self.width,
+            rings=tuple(RingSpec(name=name, length=length) for name, length in self.rings),
+            levels=tuple(
+                LevelSpec(
+                    name=level.name,
+                    graph=f"{level.name}.onnx",
+                    every=level.every,
+                    reads=tuple(TapSpec(ring=ring, age=age) for ring, age in level.reads),
+                    writes=level.writes,
+                )
+                for level in self.levels
+            ),
+        )
