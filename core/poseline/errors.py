@@ -14,7 +14,8 @@
     │   ├── UnitUnknown           a coordinate space that the model cannot take
     │   ├── TooShort              nothing to localize
     │   ├── TooLarge              over a stated limit
-    │   └── CorpusError           a corpus on disk that contradicts itself
+    │   ├── CorpusError           a corpus on disk that contradicts itself
+    │   └── StateError            a saved stream that is damaged, or of another model
     ├── UnknownModel
     ├── ModeUnavailable       the bundle has no network for the asked mode
     ├── BundleError           a model folder that is damaged or incomplete
@@ -109,6 +110,10 @@ class TooLarge(InputError):
 
 class CorpusError(InputError):
     code = "bad_corpus"
+
+
+class StateError(InputError):
+    code = "bad_state"
 
 
 class UnknownModel(PoselineError):
