@@ -52,8 +52,18 @@ def export(settings: ExportSettings) -> ModelBundle:
 
 
 def _make(settings: ExportSettings) -> None:
-    console = Console(stderr=True)
     network, classes = finetuned(settings.run)
+    bundle = write_bundle(network, classes, settings)
+    streamed = _stream(settings, bundle)
+    metrics = _measure(settings, bundle, streamed)
+    _save(bundle.manifest.model_copy(update={"metrics": metrics}), settings.output)
+    bundle = ModelBundle.open(settings.output)
+    write_card(settings, bundle, streamed, sum(p.numel() for p in network.parameters()))
+
+
+def write_bundle(network: Localizer, classes: tuple[str, ...], settings: ExportSettings) -> ModelBundle:
+    """The network as a bundle in `settings.output`, proved equal to it, nothing measured. Raises BundleError."""
+    console = Console(stderr=True)
     steps = deployed(network)
     folder = settings.output
     folder.mkdir(parents=True, exist_ok=True)
@@ -62,16 +72,11 @@ def _make(settings: ExportSettings) -> None:
         _write_graph(level, steps.width, folder / f"{level.name}.onnx")
     _write_golden(network, folder / GOLDEN)
     (folder / "LICENSE").write_text(settings.license_text)
-    manifest = _manifest(settings, steps, classes)
-    _save(manifest, folder)
+    _save(_manifest(settings, steps, classes), folder)
     bundle = ModelBundle.open(folder)
     worst = check_golden(bundle, open_scorer(bundle), PARITY)
     console.print(f"ONNX Runtime frame by frame = torch over the full sequence: largest difference {worst:.1e}")
-    streamed = _stream(settings, bundle)
-    metrics = _measure(settings, bundle, streamed)
-    _save(manifest.model_copy(update={"metrics": metrics}), folder)
-    bundle = ModelBundle.open(folder)
-    write_card(settings, bundle, streamed, sum(p.numel() for p in network.parameters()))
+    return bundle
 
 
 def _write_graph(level: Level, width: int, path: Path) -> None:
