@@ -40,6 +40,4 @@ class JointStem(nn.Module):
         weight = torch.zeros_like(narrow.weight)
         weight[:, order] = narrow.weight.detach()
         narrow.weight = nn.Parameter(weight)
-        return nn.Sequential(
-            composed(features, narrow), nn.ReLU(), self.wide.folded(), nn.ReLU(), self.out.folded(), nn.ReLU()
-        )
+        return nn.Sequential(composed(features, narrow), nn.ReLU(), self.wide.step(), self.out.folded(), nn.ReLU())

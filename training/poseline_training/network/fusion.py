@@ -93,13 +93,14 @@ class _Fast(nn.Module):
     def __init__(self, body: StridedU, features: nn.Linear) -> None:
         super().__init__()
         self.stem, self.conv, self.up = body.stem.folded(features), body.conv0.folded(), body.up0.folded()
-        self.taps = 2 * body.width
+        self.widths = [2 * body.width, body.width]
 
-    def forward(self, pose: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, pose: Tensor, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         vector = self.stem(pose)
-        h0 = F.relu(self.conv(torch.cat([rows[:, : self.taps], vector], -1)))
-        u0 = F.relu(self.up(torch.cat([h0, rows[:, self.taps :]], -1)))
-        return u0, torch.cat([vector, h0], -1)
+        taps, deeper = rows.split(self.widths, -1)
+        h0 = F.relu(self.conv(torch.cat([taps, vector], -1)))
+        u0 = F.relu(self.up(torch.cat([h0, deeper], -1)))
+        return u0, vector, h0
 
 
 class _Mid(nn.Module):

@@ -1,8 +1,9 @@
-"""Layers that fold: each is a linear map, a batch norm and a ReLU, and becomes one `nn.Linear` when deployed.
+"""Layers that fold: each is a linear map, a batch norm and a ReLU, and is deployed without its batch norm.
 
 `GraphConvolution` works on the joint graph with three learnable adjacency subsets (itself, its parent, its children), as
-ST-GCN does (Yan et al., AAAI 2018), but is applied as one dense (V·C_in, V·C_out) matrix: with 16 joints that is a
-single well-fed matrix product.
+ST-GCN does (Yan et al., AAAI 2018). In training it is one dense (V·C_in, V·C_out) matrix: with 16 joints that is a single
+well-fed matrix product. Deployed it is either that matrix, which other linear layers may be composed with, or a
+`GraphStep`, which does less than a third of the work.
 """
 
 from __future__ import annotations
@@ -83,6 +84,33 @@ class GraphConvolution(nn.Module):
 
     def folded(self) -> nn.Linear:
         return fold(self.dense(), self.norm)
+
+    def step(self) -> GraphStep:
+        return GraphStep(self)
+
+
+class GraphStep(nn.Module):
+    """A deployed `GraphConvolution`, ReLU and all: (B, V·C_in) → (B, V·C_out), neighbours first, then channels.
+
+    With 16 joints, 16 and 32 channels that is 37 thousand multiply-adds for the dense matrix's 131 thousand, and 9 kB of
+    weights for its 524 kB. The order of (joint, subset) makes every step a view of the one before: nothing is transposed.
+    """
+
+    def __init__(self, layer: GraphConvolution) -> None:
+        super().__init__()
+        subsets, inputs, outputs = layer.weight.shape
+        self.V = layer.adjacency.shape[1]
+        dense = fold(torch.eye(self.V * outputs), layer.norm)  # the batch norm alone: a scale and a shift
+        with torch.no_grad():
+            self.mixing = nn.Parameter((layer.adjacency + layer.offset).transpose(0, 1).reshape(-1, self.V))
+            self.channels = nn.Parameter(layer.weight.reshape(subsets * inputs, outputs).clone())
+            self.scale = nn.Parameter(dense.weight.diagonal().clone())
+            self.shift = nn.Parameter(dense.bias.clone())
+
+    def forward(self, x: Tensor) -> Tensor:
+        neighbours = self.mixing @ x.view(x.shape[0], self.V, -1)
+        joints = neighbours.view(-1, self.channels.shape[0]) @ self.channels
+        return F.relu(joints.view(x.shape[0], -1) * self.scale + self.shift)
 
 
 class CausalConvolution(nn.Module):

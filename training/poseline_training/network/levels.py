@@ -14,7 +14,7 @@ class Level:
     """One step graph. reads: (ring, age), age 1 the newest. writes: rings that get one row each.
 
     Rows stand side by side: (B, taps · width) read, (B, writes · width) written. The first level's module maps
-    (pose (B, ·), rows) → (vector, rows); a deeper one maps rows → rows.
+    (pose (B, ·), rows) → (vector, and one row for each ring it writes); a deeper one maps rows → rows.
     """
 
     name: str

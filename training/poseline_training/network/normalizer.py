@@ -21,8 +21,8 @@ TORSO_FRAMES = 300
 """Frames after which the running torso length becomes an exponential mean: ten seconds."""
 _TORSO = 0.5
 """Metres of an adult's torso: the length at which features keep the scale of metres."""
-_GAINS = {"joints": 2.0, "velocity": 10.0, "bones": 4.0}
-"""Bring the three kinds of features to a standard deviation of about one."""
+_GAINS = {"joints": 2.0 * _TORSO, "velocity": 10.0 * _TORSO, "bones": 4.0 * _TORSO}
+"""Bring the three kinds of features to metres and to a standard deviation of about one."""
 
 
 class PoseNormalizer(nn.Module):
@@ -56,7 +56,7 @@ class PoseNormalizer(nn.Module):
             now = joints - joints[..., self.pelvis : self.pelvis + 1, :]
             torso, count = self._torso_lengths(now[..., self.neck, :], confidence)
             scaled = self.scaled(now.flatten(-2), moved.flatten(-2), seen, torso, count)
-            features = torch.cat([scaled @ self.mix, confidence], -1)
+            features = torch.cat([torch.cat(scaled, -1) @ self.mix, confidence], -1)
             return self.norm(features.flatten(0, 1)).view_as(features)
 
     @torch.no_grad()
@@ -74,17 +74,17 @@ class PoseNormalizer(nn.Module):
 
     def running_torso(self, now: Tensor, sure: Tensor, length: Tensor, count: Tensor) -> tuple[Tensor, Tensor]:
         """One frame more: torso length now, confidence of its two ends, length and count so far; all (B, 1)."""
-        known = (sure * now > 0).float()
+        known = torch.sign(sure * now)
         count = torch.clamp(count + known, max=TORSO_FRAMES)
         return length + known * (now - length) / torch.clamp(count, min=1), count
 
-    def scaled(self, now: Tensor, moved: Tensor, seen: Tensor, torso: Tensor, count: Tensor) -> Tensor:
-        """Joints about the pelvis and their way over two frames, by torso length: (…, 2·V·3).
+    def scaled(self, now: Tensor, moved: Tensor, seen: Tensor, torso: Tensor, count: Tensor) -> tuple[Tensor, Tensor]:
+        """Joints about the pelvis and their way over two frames, by torso length: (…, V·3) each.
 
         now and moved (…, V·3), seen, torso and count (…, 1). What was not seen two frames ago did not move.
         """
-        gain = torch.clamp(count, max=1) * _TORSO / torch.clamp(torso, min=1e-9)
-        return torch.cat([gain * now, gain * seen * moved], -1)
+        gain = torch.clamp(count, max=1) / torch.clamp(torso, min=1e-9)
+        return gain * now, gain * seen * moved
 
     def folded(self) -> nn.Linear:
         """(scaled, confidence) → features, batch norm included: one linear layer."""
@@ -94,19 +94,23 @@ class PoseNormalizer(nn.Module):
         weight[scaled:, 9 * V :] = torch.eye(V)
         return fold(weight, self.norm)
 
-    def reading(self) -> tuple[Tensor, list[int]]:
-        """What a step reads off two poses, as one matrix of 0 and ±1, and the widths of its parts.
+    def reading(self) -> tuple[nn.Linear, list[int]]:
+        """What a step reads off two poses, as one linear layer of 0 and ±1, and the widths of its parts.
 
         (pose now, pose two frames ago), V·4 numbers each → now (V·3), moved (V·3), torso vector (3), confidence of neck
-        and of pelvis (1, 1), confidence (V). One product of a matrix costs less than the dozen slices it stands for.
+        and of pelvis (1, 1), confidence (V), and a 1. One product costs less than the dozen slices it stands for.
         """
         V = self.V
         pose = torch.eye(8 * V).view(8 * V, 2, V, 4)
         joints, earlier, confidence = pose[:, 0, :, :3], pose[:, 1, :, :3], pose[:, 0, :, 3]
         now = joints - joints[:, self.pelvis : self.pelvis + 1]
         ends = confidence[:, [self.neck, self.pelvis]]
-        parts = [now.flatten(1), (joints - earlier).flatten(1), now[:, self.neck], ends, confidence]
-        return torch.cat(parts, 1), [3 * V, 3 * V, 3, 1, 1, V]
+        none = torch.zeros(8 * V, 1)
+        parts = [now.flatten(1), (joints - earlier).flatten(1), now[:, self.neck], ends, confidence, none]
+        reading = nn.Linear(8 * V, 7 * V + 6)
+        reading.weight = nn.Parameter(torch.cat(parts, 1).T.contiguous())
+        reading.bias = nn.Parameter(torch.eye(7 * V + 6)[-1])
+        return reading, [3 * V, 3 * V, 3, 1, 1, V, 1]
 
 
 def _mixing(layout: SkeletonLayout, pelvis: int) -> Tensor:

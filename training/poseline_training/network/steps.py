@@ -23,8 +23,7 @@ class _FirstStep(nn.Module):
     def __init__(self, network: Localizer, body: nn.Module, width: int) -> None:
         super().__init__()
         self.normalizer, self.body, self.width = network.normalizer, body, width
-        matrix, self.parts = network.normalizer.reading()
-        self.reading = nn.Parameter(matrix)  # a constant of the graph
+        self.reading, self.parts = network.normalizer.reading()
         self.classes = network.classify.out_features
         self.head = nn.Linear(network.classify.in_features, self.classes + 2)
         with torch.no_grad():
@@ -32,24 +31,27 @@ class _FirstStep(nn.Module):
             self.head.bias.copy_(torch.cat([network.classify.bias, network.border.bias]))
 
     def forward(self, joints: Tensor, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        W = self.width
-        pose, pose_row = self._normalize(joints.flatten(1), rows[:, :W], rows[:, W : 2 * W])
-        vector, written = self.body(pose, rows[:, 2 * W :])
+        pose, pose_row, rows = self._normalize(joints.flatten(1), rows)
+        vector, *written = self.body(pose, rows)
         logits, borders = self.head(vector).split([self.classes, 2], -1)
-        return F.softmax(logits, dim=-1), torch.sigmoid(borders), torch.cat([pose_row, written], -1)
+        return F.softmax(logits, dim=-1), torch.sigmoid(borders), torch.cat([*pose_row, *written], -1)
 
-    def _normalize(self, joints: Tensor, older: Tensor, newer: Tensor) -> tuple[Tensor, Tensor]:
-        """The scaled pose with its confidence, and the row to remember."""
+    def _normalize(self, joints: Tensor, rows: Tensor) -> tuple[Tensor, list[Tensor], Tensor]:
+        """The scaled pose with its confidence, the row to remember in pieces, and the body's rows.
+
+        A pose's row is a 1 (rows that were never written are zero), the pose, torso length and count, and zeros that are
+        handed on from row to row. Every piece is a split of something that is there: at batch 1 each slice or padding
+        costs as much as a small matrix product.
+        """
         norm: PoseNormalizer = self.normalizer
-        n = 4 * norm.V
-        both = torch.cat([joints, older[:, :n]], -1)
-        now, moved, torso, neck, pelvis, confidence = (both @ self.reading).split(self.parts, -1)
-        length = torch.linalg.vector_norm(torso, dim=-1, keepdim=True)
-        length, count = norm.running_torso(length, neck * pelvis, newer[:, n : n + 1], newer[:, n + 1 : n + 2])
-        scaled = norm.scaled(now, moved, older[:, n + 2 : n + 3], length, count)
-        row = torch.cat([joints, length, count], -1)
-        # Padded with ones: the first of them says that the row was written, for rows that were not are zero.
-        return torch.cat([scaled, confidence], -1), F.pad(row, (0, self.width - row.shape[1]), value=1.0)
+        n, W = 4 * norm.V, self.width
+        seen, older, _, length, count, spare, rows = rows.split([1, n, W, 1, 1, W - n - 3, rows.shape[1] - 2 * W], -1)
+        read = self.reading(torch.cat([joints, older], -1))
+        now, moved, torso, neck, pelvis, confidence, one = read.split(self.parts, -1)
+        torso = torch.linalg.vector_norm(torso, dim=-1, keepdim=True)
+        length, count = norm.running_torso(torso, neck * pelvis, length, count)
+        pose = torch.cat([*norm.scaled(now, moved, seen, length, count), confidence], -1)
+        return pose, [one, joints, length, count, spare], rows
 
 
 def deployed(network: Localizer) -> Steps:
