@@ -31,8 +31,8 @@ check: $(VENV)/.ready          ## format, lint, types, imports
 test: check                    ## check, then every test
 	$(BIN)/python -m pytest
 
-bench: $(VENV)/.ready          ## the engine's cost per stream-frame, beside the same run's sgemm peak
-	$(BIN)/poseline bench engine
+bench: $(VENV)/.ready          ## speed: the engine beside its limit and its rivals, and the whole server
+	$(BIN)/poseline bench all
 
 demo: $(VENV)/.ready           ## train on the scripted actor from nothing, export, serve, localize
 	scripts/demo.sh $(BIN)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import tempfile
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -9,14 +12,33 @@ import typer
 
 
 def bench(
-    what: Annotated[Literal["engine"], typer.Argument(help="What to measure.")] = "engine",
+    what: Annotated[Literal["engine", "server", "all"], typer.Argument(help="What to measure.")] = "all",
     models: Annotated[Path, typer.Option(help="Folder of bundles.", envvar="POSELINE_MODELS")] = Path("models"),
     model: Annotated[
         str | None, typer.Option(help="Bundle folder; default: the one that models/DEFAULT names.")
     ] = None,
-    json_: Annotated[Path | None, typer.Option("--json", help="Write the figures here.")] = None,
+    json_: Annotated[
+        Path | None, typer.Option("--json", help="Write the figures here (`all`: under `engine` and `server`).")
+    ] = None,
+    plots: Annotated[Path | None, typer.Option(help="Draw the figures into this folder.")] = None,
 ) -> None:
-    """Measure speed: cost per stream-frame beside the same run's sgemm peak."""
-    from poseline_bench import engine
+    """Measure speed: the engine beside the same run's peak and beside its rivals, and the whole server."""
+    if what == "all":
+        _all(models, model, json_, plots)
+    else:
+        _part(what, models, model, json_, plots)
 
-    engine.run(models, model, json_)
+
+def _part(what: str, models: Path, model: str | None, json_file: Path | None, plots: Path | None) -> None:
+    import_module(f"poseline_bench.{what}").run(models, model, json_file, plots)
+
+
+def _all(models: Path, model: str | None, json_file: Path | None, plots: Path | None) -> None:
+    figures: dict[str, object] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for what in ("engine", "server"):
+            part = Path(folder) / f"{what}.json"
+            _part(what, models, model, part, plots)
+            figures[what] = json.loads(part.read_text())
+    if json_file:
+        json_file.write_text(json.dumps(figures, indent=2) + "\n")

@@ -1,124 +1,166 @@
-"""What one stream-frame costs the engine, beside what the same core can do at best in the same run.
+"""What one stream-frame costs the engine: beside what the same core can do at best, and beside other engines.
 
-All cases are interleaved round-robin in one process on one core; medians over the rounds. CPU time of this one thread, so
-that neighbours on a shared machine count little, nor a BLAS whose idle threads spin. Motion is the scripted actor's. The
-peak is numpy's sgemm at 2048³.
+One run, one core, all cases in turn (`clock`). Its JSON keys are stable:
+
+    us_per_stream_frame            {batch: µs}
+    sgemm_gflops                   this run's peak; multiply_adds, sgemm_limit_us: what the network needs, and at that peak
+    sgemm_fraction_b64             that limit over the cost at batch 64
+    state_bytes_per_stream
+    ratio_vs_continual_inference, ratio_vs_window_rerun, ratio_vs_shortest_window_rerun    {batch: times}
+    us_same_network                {engine: {batch: µs}}, what those ratios are of
+    us_by_classes                  {classes: {"step", "decoding"}}: µs per stream-frame at batch 32
+    two_core_scaling               throughput of two threads over one; null on one core
+    model, commit, date, machine, spread      of what, when, where, and how far the rounds differed
 """
 
 from __future__ import annotations
 
-import contextlib
+import datetime
 import json
-import os
-import time
-from collections.abc import Callable, Iterator
-from itertools import cycle
+import platform
+import subprocess
+import tempfile
+import tracemalloc
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from rich.console import Console
-from rich.progress import track
-from rich.table import Table
-from threadpoolctl import threadpool_limits
 
-from poseline.actor import perform
 from poseline.bundle import ModelBundle, find_bundle
-from poseline.pose import PoseConverter
-from poseline.skeleton import Floats
+from poseline_bench import cases, table
+from poseline_bench.clock import Timings, interleave, one_core
+from poseline_bench.limit import multiply_adds, peak_gflops, products
+from poseline_bench.rivals import ComparedNetwork, bundle_of
+from poseline_bench.scaling import two_core_scaling
 from poseline_service.engine import open_scorer
 
-BATCHES = (1, 32, 64)
-ROUNDS = 9
-TARGETS = {"1": 120.0, "64": 15.0}
-"""µs per stream-frame by batch, on a core whose sgemm reaches `TARGET_PEAK` GFLOP/s."""
-TARGET_PEAK = 113.0
-_SECONDS_PER_CASE = 0.15
-_GEMM = 2048
+ENGINES = {
+    "ours": "Poseline",
+    "continual": "continual-inference",
+    "view": "PyTorch, 13 frames re-run",
+    "window": "PyTorch, 128 frames re-run",
+}
+"""Case of `cases.same_network` → its name in the figures."""
+_MANY = 1024
+_LIBRARIES = ("numpy", "torch", "continual-inference")
+
+
+def run(models: Path, model: str | None, json_file: Path | None = None, plots: Path | None = None) -> None:
+    """Measure a bundle, print the table, write figures and plots where asked. Raises UnknownModel, BundleError."""
+    figures = measure(find_bundle(models, model))
+    if json_file:
+        json_file.write_text(json.dumps(figures, indent=2) + "\n")
+    if plots:
+        from poseline_bench.plots import draw
+
+        draw(figures, plots)
+    table.show(figures, Console())
 
 
 def measure(bundle: ModelBundle) -> dict[str, Any]:
-    """us_per_stream_frame per batch, sgemm_gflops, state_bytes_per_stream."""
-    scorer = open_scorer(bundle, slots=sum(BATCHES))
-    actor = perform(1, seconds=20).poses
-    motion = PoseConverter(actor.layout, actor.coordinates)(actor.joints, actor.confidence)
-
-    def stepping(batch: int) -> Callable[[], None]:
-        # Streams of one batch stand at different phases, so that the deep levels' work is spread as it is in service.
-        slots = np.array([scorer.open() for _ in range(batch)])
-        for late in range(4):
-            some = slots[slots % 4 <= late]
-            if len(some):
-                scorer.step(some, _batch(motion, len(some), 0))
-        batches = cycle([_batch(motion, batch, frame) for frame in range(64)])
-
-        def step() -> None:
-            scorer.step(slots, next(batches))
-
-        return step
-
-    matrix = np.random.default_rng(0).random((_GEMM, _GEMM), dtype=np.float32)
-    cases: dict[str, Callable[[], object]] = {str(batch): stepping(batch) for batch in BATCHES}
-    cases["sgemm"] = lambda: matrix @ matrix
-    seconds = _interleave(cases)
+    """All figures, by the keys above."""
+    network, made = ComparedNetwork(), products()
+    with tempfile.TemporaryDirectory() as folder, Console().status("exporting the networks to compare") as exporting:
+        compared = bundle_of(network, Path(folder) / "compared")
+        turns = {name: product.run for name, product in made.items()}
+        turns |= cases.by_batch(bundle) | cases.same_network(compared, network) | cases.by_classes(Path(folder))
+        exporting.stop()
+        with one_core(), torch.inference_mode():
+            timings = interleave(turns)
     return {
-        "model": f"{bundle.manifest.name} {bundle.manifest.version}",
-        "us_per_stream_frame": {str(b): 1e6 * seconds[str(b)] / b for b in BATCHES},
-        "sgemm_gflops": 2 * _GEMM**3 / seconds["sgemm"] / 1e9,
-        "state_bytes_per_stream": bundle.manifest.state.bytes_per_stream,
+        **_provenance(bundle),
+        "spread": float(np.median([timings.spread(name) for name in turns])),
+        **_costs(bundle, timings, peak_gflops(timings, made)),
+        **_ratios(timings),
+        "us_by_classes": {str(classes): _of_classes(timings, classes) for classes in cases.CLASSES},
+        "state_bytes_per_stream": state_bytes(bundle),
+        "two_core_scaling": two_core_scaling(bundle),
     }
 
 
-def _batch(motion: Floats, batch: int, frame: int) -> Floats:
-    return motion[(frame + 7 * np.arange(batch)) % len(motion)]
+def _us(timings: Timings, case: str, batch: int) -> float:
+    """Per stream-frame."""
+    return 1e6 * timings.seconds(case) / batch
 
 
-def _interleave(cases: dict[str, Callable[[], object]]) -> dict[str, float]:
-    """Median CPU seconds of one call of each case."""
-    calls: dict[str, int] = {}
-    for name, run in cases.items():
-        for _ in range(20 if name != "sgemm" else 1):
-            run()
-        begun = time.thread_time()
-        run()
-        calls[name] = max(1, int(_SECONDS_PER_CASE / max(time.thread_time() - begun, 1e-6)))
-    found: dict[str, list[float]] = {name: [] for name in cases}
-    for _ in track(range(ROUNDS), "measuring", transient=True):
-        for name, run in cases.items():
-            begun = time.thread_time()
-            for _ in range(calls[name]):
-                run()
-            found[name].append((time.thread_time() - begun) / calls[name])
-    return {name: float(np.median(values)) for name, values in found.items()}
+def _costs(bundle: ModelBundle, timings: Timings, peak: float) -> dict[str, Any]:
+    cost = {str(batch): _us(timings, f"step {batch}", batch) for batch in cases.BATCHES}
+    limit = 2e-3 * multiply_adds(bundle) / peak
+    return {
+        "us_per_stream_frame": cost,
+        "sgemm_gflops": peak,
+        "multiply_adds": multiply_adds(bundle),
+        "sgemm_limit_us": limit,
+        "sgemm_fraction_b64": limit / cost["64"],
+    }
 
 
-@contextlib.contextmanager
-def one_core() -> Iterator[None]:
-    """Pin this process to its last core, where the system can."""
-    if not hasattr(os, "sched_setaffinity"):
-        yield
-        return
-    before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {max(before)})
+def _ratios(timings: Timings) -> dict[str, Any]:
+    def against(rival: str) -> dict[str, float]:
+        return {str(batch): timings.ratio(f"{rival} {batch}", f"ours {batch}") for batch in cases.COMPARED}
+
+    return {
+        "us_same_network": {
+            name: {str(batch): _us(timings, f"{case} {batch}", batch) for batch in cases.COMPARED}
+            for case, name in ENGINES.items()
+        },
+        "ratio_vs_continual_inference": against("continual"),
+        "ratio_vs_window_rerun": against("window"),
+        "ratio_vs_shortest_window_rerun": against("view"),
+    }
+
+
+def _of_classes(timings: Timings, classes: int) -> dict[str, float]:
+    return {part: _us(timings, f"{part} of {classes}", cases.DECODED) for part in ("step", "decoding")}
+
+
+def state_bytes(bundle: ModelBundle) -> int:
+    """Memory that one stream takes: what a scorer allots per slot, or what the manifest says if that is more."""
+    allotted: list[int] = []
+    for slots in (_MANY, 2 * _MANY):
+        tracemalloc.start()
+        scorer = open_scorer(bundle, slots)
+        allotted.append(tracemalloc.get_traced_memory()[0])
+        tracemalloc.stop()
+        del scorer
+    return max(bundle.manifest.state.bytes_per_stream, round((allotted[1] - allotted[0]) / _MANY))
+
+
+def _provenance(bundle: ModelBundle) -> dict[str, Any]:
+    return {
+        "model": f"{bundle.manifest.name} {bundle.manifest.version}",
+        "commit": _commit(),
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="minutes"),
+        "machine": {
+            "processor": _processor(),
+            "python": platform.python_version(),
+            **{name: version(name) for name in _LIBRARIES},
+        },
+    }
+
+
+def _commit() -> str | None:
+    """That the working tree stands on, with `+` where the packages differ from it; None outside a checkout."""
+    here = Path(__file__).parent
     try:
-        yield
-    finally:
-        os.sched_setaffinity(0, before)
+        said = subprocess.run(
+            ["git", "describe", "--always", "--dirty=+", "--abbrev=7", "--exclude=*"],
+            cwd=here,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return said.stdout.strip()
 
 
-def run(models: Path, model: str | None, json_file: Path | None) -> None:
-    bundle = find_bundle(models, model)
-    with one_core(), threadpool_limits(1):
-        figures = measure(bundle)
-    if json_file:
-        json_file.write_text(json.dumps(figures, indent=2) + "\n")
-    table = Table("batch", "µs per stream-frame", "target", "at this peak", title=f"{figures['model']}, one core")
-    for batch, cost in figures["us_per_stream_frame"].items():
-        target = TARGETS.get(batch)
-        here = f"≤ {target * TARGET_PEAK / figures['sgemm_gflops']:.0f}" if target else ""
-        table.add_row(batch, f"{cost:.1f}", f"≤ {target:g}" if target else "", here)
-    console = Console()
-    console.print(table)
-    peak = figures["sgemm_gflops"]
-    console.print(f"sgemm peak of the same run: {peak:.0f} GFLOP/s; targets are for a core with {TARGET_PEAK:g}")
-    console.print(f"state: {figures['state_bytes_per_stream']} bytes per stream")
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())

@@ -43,7 +43,12 @@ def test_importing_a_room_does_not_bring_anothers_libraries(module: str, forbidd
 
 
 DOORS = {
-    "onnxruntime": {"service/poseline_service/engine.py", "training/poseline_training/runtime.py"},
+    "onnxruntime": {
+        "service/poseline_service/engine.py",
+        "training/poseline_training/runtime.py",
+        "benchmarks/poseline_bench/limit.py",
+    },
+    "continual": {"benchmarks/poseline_bench/rivals.py"},
     "prometheus_client": {"service/poseline_service/metrics.py"},
     "websockets": {"core/poseline/client.py"},
 }

@@ -53,7 +53,7 @@ def export(settings: ExportSettings) -> ModelBundle:
 
 def _make(settings: ExportSettings) -> None:
     network, classes = finetuned(settings.run)
-    bundle = write_bundle(network, classes, settings)
+    bundle = write_bundle(network, classes, settings, Console(stderr=True))
     streamed = _stream(settings, bundle)
     metrics = _measure(settings, bundle, streamed)
     _save(bundle.manifest.model_copy(update={"metrics": metrics}), settings.output)
@@ -61,9 +61,10 @@ def _make(settings: ExportSettings) -> None:
     write_card(settings, bundle, streamed, sum(p.numel() for p in network.parameters()))
 
 
-def write_bundle(network: Localizer, classes: tuple[str, ...], settings: ExportSettings) -> ModelBundle:
+def write_bundle(
+    network: Localizer, classes: tuple[str, ...], settings: ExportSettings, console: Console
+) -> ModelBundle:
     """The network as a bundle in `settings.output`, proved equal to it, nothing measured. Raises BundleError."""
-    console = Console(stderr=True)
     steps = deployed(network)
     folder = settings.output
     folder.mkdir(parents=True, exist_ok=True)
