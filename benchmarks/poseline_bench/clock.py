@@ -50,18 +50,29 @@ class Timings:
 def interleave(cases: dict[str, Case]) -> Timings:
     """Every case once in every round, after one burst of each that only counts calls."""
     found = Timings({name: [] for name in cases})
-    with Progress(transient=True) as progress:
-        turn = progress.add_task("measuring", total=(1 + ROUNDS) * len(cases))
+    with turns((1 + ROUNDS) * len(cases)) as turn:
         calls: dict[str, int] = {}
         for name, case in cases.items():
-            progress.update(turn, description=f"warming up {name}", advance=1)
+            turn(f"warming up {name}")
             calls[name] = _calls_in_a_burst(case)
         for _ in range(ROUNDS):
             for name, case in cases.items():
-                progress.update(turn, description=name, advance=1)
+                turn(name)
                 _repeat(case, max(1, round(_WARM_UP * calls[name])))
                 found.rounds[name].append(_repeat(case, calls[name]) / calls[name])
     return found
+
+
+@contextlib.contextmanager
+def turns(total: int) -> Iterator[Callable[[str], None]]:
+    """A bar of progress that is drawn when a turn begins and never during one; call it with the turn's name."""
+    with Progress(transient=True, auto_refresh=False) as progress:
+        bar = progress.add_task("", total=total)
+
+        def turn(name: str) -> None:
+            progress.update(bar, description=name, advance=1, refresh=True)
+
+        yield turn
 
 
 def _calls_in_a_burst(case: Case) -> int:

@@ -10,12 +10,11 @@ import threading
 import time
 
 import numpy as np
-from rich.progress import track
 from threadpoolctl import threadpool_limits
 
 from poseline.bundle import ModelBundle
 from poseline_bench.cases import Streams
-from poseline_bench.clock import cores, pinned
+from poseline_bench.clock import cores, pinned, turns
 from poseline_service.engine import open_scorer
 
 BATCH = 64
@@ -31,8 +30,9 @@ def two_core_scaling(bundle: ModelBundle) -> float | None:
     one, other = sorted(cores())[-2:]
     streams = {core: Streams(bundle, open_scorer(bundle, BATCH), BATCH) for core in (one, other)}
     ratios: list[float] = []
-    with threadpool_limits(1):
-        for _ in track(range(ROUNDS), "two cores", transient=True):
+    with threadpool_limits(1), turns(ROUNDS) as turn:
+        for _ in range(ROUNDS):
+            turn("two cores")
             alone = [_steps_per_second({core: streams[core]}) for core in (one, other)]
             ratios.append(_steps_per_second(streams) / float(np.mean(alone)))
     return float(np.median(ratios))
