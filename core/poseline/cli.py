@@ -17,11 +17,12 @@ from rich.table import Table
 from poseline import protocol
 from poseline.bundle import ModelBundle
 from poseline.client import request_for, stream_recording
+from poseline.codec import decode_request, encode
 from poseline.errors import InputError
 from poseline.formats.corpus import read_corpus
 from poseline.keypoints import read_tracks
 from poseline.pose import PoseSequence
-from poseline.protocol import LocalizeRequest, decode_request, encode
+from poseline.protocol import LocalizeRequest
 from poseline.skeleton import LAYOUTS
 
 ACTOR = "actor"

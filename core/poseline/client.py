@@ -24,14 +24,14 @@ import httpx
 import msgspec
 import numpy as np
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus, InvalidURI
+from websockets.exceptions import ConnectionClosed, ConnectionClosedOK, InvalidHandshake, InvalidStatus, InvalidURI
 from websockets.typing import Subprotocol
 
+from poseline.codec import MSGPACK, Codec, decode_response, encode
 from poseline.errors import InputError, PoselineError
-from poseline.keypoints import write_keypoints, write_tracks
+from poseline.keypoints import pack_keypoints, write_keypoints, write_tracks
 from poseline.pose import Coordinates, PoseSequence
 from poseline.protocol import (
-    SUBPROTOCOL,
     ClientInfo,
     ClientMessage,
     CoordinatesSpec,
@@ -50,9 +50,6 @@ from poseline.protocol import (
     SessionStart,
     SessionStarted,
     StreamOptions,
-    decode_response,
-    decode_server,
-    encode,
 )
 
 _TIMEOUT = 120.0
@@ -87,8 +84,10 @@ class StreamClient:
         options: StreamOptions | None = None,
         model: str = "default",
         fps: float | None = None,
+        codec: Codec = MSGPACK,
     ) -> None:
         self._url = url
+        self.codec = codec
         self._start = SessionStart(
             layout=layout,
             coordinates=coordinates or CoordinatesSpec(),
@@ -101,7 +100,7 @@ class StreamClient:
         self._heard: asyncio.Queue[ServerMessage | PoselineError | None] = asyncio.Queue()
 
     async def __aenter__(self) -> StreamClient:
-        self._socket = await _connect(self._url)
+        self._socket = await _connect(self._url, self.codec)
         self._reader = asyncio.create_task(self._read())
         try:
             await self._send(self._start)
@@ -153,12 +152,12 @@ class StreamClient:
 
     async def _send(self, message: ClientMessage) -> None:
         with suppress(ConnectionClosed):  # why it closed is what the reader will have heard last
-            await self._socket.send(encode(message), text=True)
+            await self._socket.send(self.codec.encode(message), text=self.codec.text)
 
     async def _read(self) -> None:
         try:
-            async for data in self._socket:
-                message = decode_server(data)
+            async for data in _bytes(self._socket):
+                message = self.codec.decode_server(data)
                 if isinstance(message, ErrorMessage) and message.fatal:
                     param = None if message.param is msgspec.UNSET else message.param
                     self._heard.put_nowait(RemoteError(message.code, message.detail, param=param))
@@ -180,10 +179,17 @@ def address(url: str, scheme: str, path: str) -> str:
     return urlunsplit((scheme + secure, parts.netloc, parts.path.rstrip("/") or path, parts.query, ""))
 
 
-async def _connect(url: str) -> ClientConnection:
+async def _bytes(socket: ClientConnection) -> AsyncIterator[bytes]:
+    """Messages until the socket is closed, text or not: what they are is the codec's affair."""
+    with suppress(ConnectionClosedOK):
+        while True:
+            yield await socket.recv(decode=False)
+
+
+async def _connect(url: str, codec: Codec) -> ClientConnection:
     url = address(url, "ws", "/v1/stream")
     try:
-        return await connect(url, subprotocols=[Subprotocol(SUBPROTOCOL)], compression=None, max_size=None)
+        return await connect(url, subprotocols=[Subprotocol(codec.subprotocol)], compression=None, max_size=None)
     except InvalidStatus as refused:
         raise _remote(refused.response.body or b"", refused.response.status_code, url) from None
     except (OSError, InvalidHandshake, InvalidURI, TimeoutError) as error:
@@ -220,11 +226,12 @@ def layout_spec(poses: PoseSequence) -> str | CustomLayout:
     return CustomLayout(list(poses.layout.joints)) if poses.layout.name == "custom" else poses.layout.name
 
 
-def timeline(people: Mapping[str, PoseSequence]) -> list[Frame]:
-    """Everybody's poses as frames in rising time."""
+def timeline(people: Mapping[str, PoseSequence], *, packed: bool = False) -> list[Frame]:
+    """Everybody's poses as frames in rising time; packed, they are the same numbers in fewer bytes."""
     at: dict[float, list[Person]] = {}
     for name, poses in people.items():
-        for t, kp in zip(poses.timestamps, write_keypoints(poses.joints, poses.confidence), strict=True):
+        keypoints = (pack_keypoints if packed else write_keypoints)(poses.joints, poses.confidence)
+        for t, kp in zip(poses.timestamps, keypoints, strict=True):
             at.setdefault(float(t), []).append(Person(name, kp))
     return [Frame(t, at[t]) for t in sorted(at)]
 
@@ -292,14 +299,20 @@ def stream_recording(
     model: str = "default",
     chunk: int = 1,
     speed: float | None = None,
+    codec: Codec = MSGPACK,
     heard: Callable[[ServerMessage], None] = lambda message: None,
 ) -> list[ServerMessage]:
     """A recording through a stream, for programs without an event loop: every message, each also told to `heard`."""
     first = next(iter(people.values()))
     client = StreamClient(
-        url, layout=layout_spec(first), coordinates=describe(first.coordinates), options=options, model=model
+        url,
+        layout=layout_spec(first),
+        coordinates=describe(first.coordinates),
+        options=options,
+        model=model,
+        codec=codec,
     )
-    return asyncio.run(_collect(client, timeline(people), chunk, speed, heard))
+    return asyncio.run(_collect(client, timeline(people, packed=not codec.text), chunk, speed, heard))
 
 
 async def _collect(

@@ -1,11 +1,15 @@
-"""Scores in, decisions about segments out. Push only, vectorised over the classes.
+"""Scores in, decisions about segments out. Push only, vectorised over tracks and classes.
 
-Per class: a region begins where its score crosses `off` upwards and is *open* once it has reached `on` (that is the
-`started` event, with its start moved to the start boundary's peak nearby). It closes when the score has stayed below
+Per track and class: a region begins where the score crosses `off` upwards and is *open* once it has reached `on` (that is
+the `started` event, with its start moved to the start boundary's peak nearby). It closes when the score has stayed below
 `off` for more than `off_hang`; then it is final (its end moved to the end boundary's peak nearby), or retracted if it
 was shorter than `min_duration`. Longer than `max_duration`: final by force, and a new region may begin.
 
-A final is decided once. The decoder holds nothing of a region but its running sums, so its size never grows.
+One `SegmentDecoder` decodes many tracks side by side, each in its slot with its own options. A frame costs a fixed number
+of array operations for the whole batch, over the classes that are alive in it; only a decision, which is rare, costs
+Python. A final is decided once. Nothing is held of a region but its running sums, so the decoder never grows.
+
+Not thread-safe, but slots are independent: whoever touches different slots does not disturb.
 """
 
 from __future__ import annotations
@@ -13,11 +17,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from msgspec import Struct
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from poseline.errors import StateError
 from poseline.segments import Forced, Phase
-from poseline.skeleton import Floats
+from poseline.skeleton import Flags, Floats
 
 _BORDER_REACH = 10
 """Frames around a border in which the boundary head is looked up, as far as they have been seen."""
@@ -25,6 +31,20 @@ _BORDER_PEAK = 0.25
 """Least boundary probability that moves a border: below it the head says nothing."""
 _MEMORY = 64
 """Frames of boundary probabilities kept: more than two reaches and the longest `off_hang`."""
+
+_REGION = np.dtype(
+    [
+        ("start", "<i8"),
+        ("border", "<i8"),  # refined start, set when the segment opens
+        ("last", "<i8"),  # last frame at or above off_score
+        ("key", "<i8"),
+        ("total", "<f8"),
+        ("total_at_last", "<f8"),
+        ("peak", "<f4"),
+        ("open", "?"),
+    ]
+)
+_LIMITS = np.dtype([("on", "<f4"), ("least", "<i8"), ("hang", "<i8"), ("most", "<i8"), ("update", "<i8")])
 
 
 class DecodingOptions(BaseModel):
@@ -56,7 +76,7 @@ class DecodingOptions(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """One phase of one segment, in frames of the decoder's own count (half-open); `label` is the class index."""
+    """One phase of one segment, in frames of its span (half-open); `label` is the class index."""
 
     phase: Phase
     key: int
@@ -68,127 +88,188 @@ class Decision:
     forced: Forced = "none"
 
 
+class DecoderState(Struct, frozen=True):
+    """What one slot holds, to travel: options are its owner's affair."""
+
+    t: int
+    keys: int
+    boundaries: bytes
+    classes: list[int]
+    regions: bytes
+
+
 class SegmentDecoder:
-    """The decoder of one track.
+    """The decoder of up to `slots` tracks. classes: number of classes without background."""
 
-    classes: number of classes without background. allowed: (K,) which of them may be decided; None means all.
-    """
+    def __init__(self, slots: int, classes: int, fps: float = 30.0) -> None:
+        self.fps = fps
+        self._t = np.zeros(slots, np.int64)
+        self._keys = np.zeros(slots, np.int64)
+        self._off = np.zeros((slots, 1), np.float32)
+        self._limits = np.zeros(slots, _LIMITS)
+        self._allowed = np.ones((slots, classes), np.bool_)
+        self._active = np.zeros((slots, classes), np.bool_)
+        self._regions = np.zeros((slots, classes), _REGION)
+        self._boundaries = np.zeros((slots, _MEMORY, 2), np.float32)
 
-    def __init__(
+    def open(self, slot: int, options: DecodingOptions, allowed: Flags | None = None) -> None:
+        """Give the slot to a new track. allowed: (K,) which classes may be decided; None means all."""
+        self.change(slot, options, allowed)
+        self._keys[slot] = 0
+        self.restart(slot)
+
+    def change(self, slot: int, options: DecodingOptions, allowed: Flags | None = None) -> None:
+        """Decode by other options from the next frame on."""
+        frames = (options.min_duration, options.off_hang, options.max_duration, options.updates)
+        least, hang, most, update = (round(seconds * self.fps) for seconds in frames)
+        self._off[slot] = options.off_score
+        self._limits[slot] = (options.min_score, least, hang, max(1, most), update)
+        self._allowed[slot] = True if allowed is None else allowed
+
+    def restart(self, slot: int) -> None:
+        """Begin a new span: nothing before it counts, but no key of the track comes twice."""
+        self._t[slot] = 0
+        self._active[slot] = False
+
+    def push(self, slots: NDArray[np.int64], scores: Floats, boundaries: Floats) -> list[tuple[int, Decision]]:
+        """One frame of each of the (distinct) slots → decisions, each with its row.
+
+        scores (B, 1 + K) with background first, boundaries (B, 2) = start and end probability. What is decided of one
+        track comes in order; the order of tracks means nothing.
+        """
+        t = self._t[slots]
+        self._t[slots] = t + 1
+        self._boundaries[slots, t % _MEMORY] = boundaries
+        above = (scores[:, 1:] >= self._off[slots]) & self._allowed[slots]
+        rows, k = np.nonzero(above | self._active[slots])
+        if not len(rows):
+            return []
+        return self._follow(slots, rows, k, t[rows], above[rows, k], scores[rows, k + 1])
+
+    def _follow(
         self,
-        classes: int,
-        fps: float = 30.0,
-        options: DecodingOptions | None = None,
-        allowed: NDArray[np.bool_] | None = None,
-    ) -> None:
-        options = options or DecodingOptions()
-        self.options = options
-        self._allowed = allowed
-        self._min = round(options.min_duration * fps)
-        self._hang = round(options.off_hang * fps)
-        self._max = max(1, round(options.max_duration * fps))
-        self._update = round(options.updates * fps)
-        self._keys = 0
-        self._t = 0
-        self._active = np.zeros(classes, np.bool_)
-        self._open = np.zeros(classes, np.bool_)
-        self._start = np.zeros(classes, np.int64)
-        self._border = np.zeros(classes, np.int64)  # refined start, set when the segment opens
-        self._last = np.zeros(classes, np.int64)  # last frame at or above off_score
-        self._key = np.zeros(classes, np.int64)
-        self._total = np.zeros(classes, np.float64)
-        self._total_at_last = np.zeros(classes, np.float64)
-        self._peak = np.zeros(classes, np.float32)
-        self._boundaries = np.zeros((_MEMORY, 2), np.float32)
+        slots: NDArray[np.int64],
+        rows: NDArray[np.int64],
+        k: NDArray[np.int64],
+        t: NDArray[np.int64],
+        above: Flags,
+        p: Floats,
+    ) -> list[tuple[int, Decision]]:
+        """One frame more of the regions alive: every argument but `slots` (N,), an entry for each of them."""
+        at = slots[rows]
+        region, limits = self._regions[at, k], self._limits[at]
+        fresh = above & ~self._active[at, k]
+        if fresh.any():
+            self._active[at[fresh], k[fresh]] = True
+            region[fresh] = 0
+            region["start"][fresh] = t[fresh]
+        region["total"] += p
+        np.maximum(region["peak"], p, out=region["peak"])
+        np.copyto(region["last"], t, where=above)
+        np.copyto(region["total_at_last"], region["total"], where=above)
+        self._regions[at, k] = region
 
-    def push(self, scores: Floats, boundaries: Floats) -> list[Decision]:
-        """One frame: scores (1 + K,) with background first, boundaries (2,) = start and end probability."""
-        t = self._t
-        self._t += 1
-        self._boundaries[t % _MEMORY] = boundaries
-        p = scores[1:]
-        above = p >= self.options.off_score
-        if self._allowed is not None:
-            above &= self._allowed
-        if not above.any() and not self._active.any():
+        age = t - region["start"]
+        is_open = region["open"]
+        ends = t - region["last"] > limits["hang"]
+        begins = above & ~is_open & (p >= limits["on"])
+        held = (is_open | begins) & ~ends
+        told = held & (age % np.maximum(limits["update"], 1) == limits["update"] - 1)
+        cut = held & (age + 1 >= limits["most"])
+        if not (ends | begins | told | cut).any():
             return []
-        fresh = above & ~self._active
-        self._start[fresh] = t
-        self._total[fresh] = 0
-        self._peak[fresh] = 0
-        self._active |= above
-        self._total += p
-        np.maximum(self._peak, p, out=self._peak)
-        self._last[above] = t
-        self._total_at_last[above] = self._total[above]
-
-        decisions: list[Decision] = []
-        for k in np.flatnonzero(self._active & (t - self._last > self._hang)):
-            decisions += self._close(int(k), int(self._last[k]) + 1, "none")
-        for k in np.flatnonzero(above & (p >= self.options.min_score) & ~self._open):
-            decisions.append(self._begin(int(k), float(p[k])))
-        if self._update:
-            due = self._open & ((t - self._start) % self._update == self._update - 1)
-            decisions += [self._so_far(int(k)) for k in np.flatnonzero(due)]
-        for k in np.flatnonzero(self._open & (self._t - self._start >= self._max)):
-            decisions += self._close(int(k), self._t, "max_duration")
+        decisions: list[tuple[int, Decision]] = []
+        for i in np.flatnonzero(ends):
+            decisions += self._close(rows[i], at[i], k[i], int(region["last"][i]) + 1, "none")
+        for i in np.flatnonzero(begins):
+            decisions.append((int(rows[i]), self._begin(at[i], k[i], float(p[i]))))
+        for i in np.flatnonzero(told):
+            decisions.append((int(rows[i]), self._so_far(at[i], k[i])))
+        for i in np.flatnonzero(cut):
+            decisions += self._close(rows[i], at[i], k[i], int(t[i]) + 1, "max_duration")
         return decisions
 
-    def flush(self, forced: Forced) -> list[Decision]:
-        """Close whatever is open, now: the finals say why. Regions that never opened are forgotten."""
+    def flush(self, slot: int, forced: Forced) -> list[Decision]:
+        """Close whatever is open in the slot, now: the finals say why. Regions that never opened are forgotten."""
         decisions: list[Decision] = []
-        for k in np.flatnonzero(self._active):
-            decisions += self._close(int(k), int(self._last[k]) + 1, forced)
+        for k in np.flatnonzero(self._active[slot]).tolist():
+            decisions += (one for _, one in self._close(0, slot, k, int(self._regions[slot, k]["last"]) + 1, forced))
         return decisions
 
-    def _begin(self, k: int, p: float) -> Decision:
-        t = self._t - 1
-        start = int(self._start[k])
+    # --- one region ---------------------------------------------------------------------------------------------------
+
+    def _begin(self, slot: int, k: int, p: float) -> Decision:
+        region, t = self._regions[slot, k], int(self._t[slot]) - 1
+        start = int(region["start"])
         first = max(0, start - _BORDER_REACH)
-        if self._open.any():  # a new action cannot have begun before the newest open one
-            first = max(first, int(self._border[self._open].max()))
+        others = self._regions[slot][self._active[slot]]
+        if others["open"].any():  # a new action cannot have begun before the newest open one
+            first = max(first, int(others["border"][others["open"]].max()))
         stop = min(t, start + _BORDER_REACH) + 1
-        self._border[k] = min(self._peak_frame(0, first, stop, start), t)
-        self._key[k] = self._keys
-        self._keys += 1
-        self._open[k] = True
+        border = min(self._peak_frame(slot, 0, first, stop, start), t)
+        key = int(self._keys[slot])
+        self._keys[slot] = key + 1
+        self._regions[slot, k]["border"], self._regions[slot, k]["key"] = border, key
+        self._regions[slot, k]["open"] = True
         # How sure the network is that an action of this class begins about now: the score, weighed by the start border.
-        score = p * (0.3 + 0.7 * self._peak_value(0, max(0, t - _BORDER_REACH), t + 1))
-        return Decision("started", int(self._key[k]), k + 1, int(self._border[k]), t + 1, score, t)
+        window = self._recall(slot, 0, max(0, t - _BORDER_REACH), t + 1)
+        score = p * (0.3 + 0.7 * float(window.max(initial=0)))
+        return Decision("started", key, int(k) + 1, border, t + 1, score, t)
 
-    def _so_far(self, k: int) -> Decision:
-        t = self._t - 1
-        mean = float(self._total[k]) / max(1, t + 1 - int(self._start[k]))
-        return Decision("updated", int(self._key[k]), k + 1, int(self._border[k]), t + 1, mean, t)
+    def _so_far(self, slot: int, k: int) -> Decision:
+        region, t = self._regions[slot, k], int(self._t[slot]) - 1
+        mean = float(region["total"]) / max(1, t + 1 - int(region["start"]))
+        return Decision("updated", int(region["key"]), int(k) + 1, int(region["border"]), t + 1, mean, t)
 
-    def _close(self, k: int, end: int, forced: Forced) -> list[Decision]:
-        opened, start = bool(self._open[k]), int(self._start[k])
-        self._active[k] = self._open[k] = False
-        if not opened:
+    def _close(self, row: int, slot: int, k: int, end: int, forced: Forced) -> list[tuple[int, Decision]]:
+        region, t = self._regions[slot, k].copy(), int(self._t[slot]) - 1
+        self._active[slot, k] = False
+        self._regions[slot, k]["open"] = False
+        if not region["open"]:
             return []
-        border, t = int(self._border[k]), self._t - 1
-        if end - start < self._min:
-            score = float(self._peak[k])
-            return [Decision("retracted", int(self._key[k]), k + 1, border, end, score, t, forced)]
-        mean = float(self._total_at_last[k]) / (end - start)
-        score = min(1.0, mean * float(self._peak[k]))
+        start, border, key, peak = (region[name].item() for name in ("start", "border", "key", "peak"))
+        label = int(k) + 1
+        if end - start < self._limits[slot]["least"]:
+            return [(int(row), Decision("retracted", key, label, border, end, peak, t, forced))]
+        mean = float(region["total_at_last"]) / (end - start)
         if forced == "none":
-            end = self._peak_frame(1, max(border + 2, end - _BORDER_REACH), t, end)
+            end = self._peak_frame(slot, 1, max(border + 2, end - _BORDER_REACH), t, end)
         end = max(end, border + 1)
-        return [Decision("final", int(self._key[k]), k + 1, border, end, score, t, forced)]
+        return [(int(row), Decision("final", key, label, border, end, min(1.0, mean * peak), t, forced))]
 
-    def _recall(self, side: int, first: int, stop: int) -> Floats:
-        first = max(first, self._t - _MEMORY, 0)
-        return self._boundaries[np.arange(first, max(stop, first)) % _MEMORY, side]
+    def _recall(self, slot: int, side: int, first: int, stop: int) -> Floats:
+        first = max(first, int(self._t[slot]) - _MEMORY, 0)
+        return self._boundaries[slot, np.arange(first, max(stop, first)) % _MEMORY, side]
 
-    def _peak_value(self, side: int, first: int, stop: int) -> float:
-        window = self._recall(side, first, stop)
-        return float(window.max()) if len(window) else 0.0
-
-    def _peak_frame(self, side: int, first: int, stop: int, otherwise: int) -> int:
+    def _peak_frame(self, slot: int, side: int, first: int, stop: int, otherwise: int) -> int:
         """The frame in [first, stop) where the boundary head peaks, or `otherwise` where it says nothing."""
-        first = max(first, self._t - _MEMORY, 0)
-        window = self._recall(side, first, stop)
+        first = max(first, int(self._t[slot]) - _MEMORY, 0)
+        window = self._recall(slot, side, first, stop)
         if len(window) == 0 or window.max() < _BORDER_PEAK:
             return otherwise
         return first + int(window.argmax())
+
+    # --- to travel ----------------------------------------------------------------------------------------------------
+
+    def save(self, slot: int) -> DecoderState:
+        """All that the slot holds of its track."""
+        alive = np.flatnonzero(self._active[slot])
+        return DecoderState(
+            int(self._t[slot]),
+            int(self._keys[slot]),
+            self._boundaries[slot].astype("<f4").tobytes(),
+            alive.tolist(),
+            self._regions[slot, alive].tobytes(),
+        )
+
+    def load(self, slot: int, state: DecoderState) -> None:
+        """Continue a saved track in a slot that was opened for it. Raises StateError."""
+        K, N = self._active.shape[1], len(state.classes)
+        fits = len(state.boundaries) == _MEMORY * 2 * 4 and len(state.regions) == N * _REGION.itemsize
+        if not fits or min(state.t, state.keys) < 0 or any(not 0 <= k < K for k in state.classes):
+            raise StateError(f"the decoder's part does not fit: {N} regions, of {K} classes here")
+        self._t[slot], self._keys[slot] = state.t, state.keys
+        self._boundaries[slot] = np.frombuffer(state.boundaries, "<f4").reshape(_MEMORY, 2)
+        self._active[slot] = False
+        self._active[slot, state.classes] = True
+        self._regions[slot, state.classes] = np.frombuffer(state.regions, _REGION)

@@ -1,27 +1,24 @@
-"""Keypoints, from the wire's nested lists to arrays and back.
+"""Keypoints, from the wire's nested lists or packed bytes to arrays and back.
 
-What enters is well-typed (the protocol saw to that) but may have the wrong number of joints, of coordinates, or numbers
-that mean nothing; what leaves is joints (T, V, C), confidence (T, V), all finite, with 0 for a missing joint. The usual
-case is one call of numpy; only what numpy refuses (nulls, ragged lists) is walked joint by joint, and that walk finds
-the words for what is wrong and where.
+What enters is well-typed (the codec saw to that) but may have the wrong number of joints, of coordinates, or numbers that
+mean nothing; what leaves is poses (N, V, C + 1): joints and their confidence, all finite, and all zero for a missing joint.
+The usual case is a few calls of numpy for all poses of a message; only what numpy refuses (nulls, ragged lists) is walked
+joint by joint, and that walk finds the words for what is wrong and where.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
 
+from poseline.codec import decode_keypoints, encode_keypoints
 from poseline.errors import BadTimestamps, MalformedMessage, ShapeMismatch, TooShort
-from poseline.pose import Coordinates, PoseSequence, check_numbers
-from poseline.protocol import (
-    Keypoints,
-    LocalizeRequest,
-    TrackSpec,
-    decode_keypoints,
-    encode_keypoints,
-)
+from poseline.pose import FARTHEST, Coordinates, PoseSequence, check_numbers
+from poseline.protocol import Keypoints, LocalizeRequest, TrackSpec
 from poseline.skeleton import Floats, SkeletonLayout
 from poseline.translation import coordinates_of, layout_of
 
@@ -32,38 +29,77 @@ _LAST_FRAME = 10**9
 """A year at 30 frames a second: what begins later than that has a wrong clock."""
 
 
-def read_keypoints(
-    frames: Sequence[Keypoints], layout: SkeletonLayout, dims: int, track: str, first: int = 0
-) -> tuple[Floats, Floats]:
-    """Joints (T, V, C) and confidence (T, V) of one track; `first` is the number of its first frame, for messages.
+Where = Callable[[int], str]
+"""Where the i-th pose stands, in words that can end an error's message."""
+
+
+def read_keypoints(poses: Sequence[Keypoints | bytes], layout: SkeletonLayout, dims: int, where: Where) -> Floats:
+    """(N, V, dims + 1): joints, and their confidence last; a missing joint is all zero.
 
     Raises ShapeMismatch, BadNumber, BadConfidence.
     """
-    read = _rectangle(frames, len(layout.joints), dims)
-    if read is None:
-        read = np.array([_walk(kp, layout, dims, f"track {track}, frame {first + i}") for i, kp in enumerate(frames)])
-    with np.errstate(over="ignore"):  # beyond float32 is beyond any room: it becomes infinity and is refused below
-        numbers: Floats = read.astype(np.float32)
-    joints = numbers[..., :dims]
-    confidence = numbers[..., dims] if numbers.shape[-1] > dims else np.ones(joints.shape[:2], np.float32)
-    check_numbers(joints, confidence, f" (track {track}, frames {first} to {first + len(frames) - 1})")
-    return joints, confidence
+    if isinstance(poses[0], bytes) and all(isinstance(pose, bytes) for pose in poses):
+        numbers = _unpack(cast(Sequence[bytes], poses), layout, dims, where)
+    else:
+        numbers = _rectangle(poses, len(layout.joints), dims)
+        if numbers is None:
+            numbers = np.stack([_read_one(pose, layout, dims, where, i) for i, pose in enumerate(poses)])
+    low, high = _bounds(dims)
+    good = (numbers >= low) & (numbers <= high)
+    if not good.all():
+        i = int(np.argmin(good.all(axis=(1, 2))))
+        check_numbers(numbers[i, :, :dims], numbers[i, :, dims], where(i))
+    return numbers
 
 
-def _rectangle(frames: Sequence[Keypoints], joints: int, dims: int) -> NDArray[np.float64] | None:
-    """The numbers as numpy reads them, or None where they are not a full (T, V, dims or dims + 1)."""
+@cache
+def _bounds(dims: int) -> tuple[Floats, Floats]:
+    """(dims + 1,) lowest and highest number of a joint; `check_numbers` has the words for what is beyond them."""
+    high = np.full(dims + 1, FARTHEST, np.float32)
+    high[dims] = 1
+    low = -high
+    low[dims] = 0
+    return low, high
+
+
+def _unpack(poses: Sequence[bytes], layout: SkeletonLayout, dims: int, where: Where) -> Floats:
+    V = len(layout.joints)
+    size = V * (dims + 1) * 4
+    for i, pose in enumerate(poses):
+        if len(pose) != size:
+            what = f"packed keypoints have {len(pose)} bytes, layout {layout.name} in {dims} dimensions has {size}"
+            raise ShapeMismatch(what + where(i), param="keypoints")
+    numbers = np.frombuffer(b"".join(poses), "<f4").reshape(-1, V, dims + 1)
+    if np.isnan(numbers.max()):
+        missing = np.isnan(numbers).any(axis=-1, keepdims=True)
+        numbers = np.where(missing, np.float32(0), numbers)
+    return numbers
+
+
+def _rectangle(poses: Sequence[Keypoints | bytes], V: int, dims: int) -> Floats | None:
+    """The numbers as numpy reads them, or None where they are not a full (N, V, dims or dims + 1)."""
     try:
-        numbers = np.asarray(frames, np.float64)
+        with np.errstate(over="ignore"):  # beyond float32 is beyond any room: it becomes infinity and is refused
+            numbers = np.asarray(poses, np.float32)
     except (ValueError, TypeError):
         return None
-    fits = numbers.ndim == 3 and numbers.shape[1] == joints and numbers.shape[2] in (dims, dims + 1)
-    return numbers if fits else None
+    if numbers.shape[1:] == (V, dims):
+        return np.concatenate([numbers, np.ones((len(numbers), V, 1), np.float32)], axis=-1)
+    return numbers if numbers.shape[1:] == (V, dims + 1) else None
+
+
+def _read_one(pose: Keypoints | bytes, layout: SkeletonLayout, dims: int, where: Where, i: int) -> Floats:
+    """(V, dims + 1) of one pose, whichever way it is written."""
+    if isinstance(pose, bytes):
+        return _unpack([pose], layout, dims, lambda _: where(i))[0]
+    with np.errstate(over="ignore"):
+        return np.array(_walk(pose, layout, dims, where(i)), np.float32)
 
 
 def _walk(kp: Keypoints, layout: SkeletonLayout, dims: int, where: str) -> list[list[float]]:
     """One pose with every joint as dims + 1 numbers: a missing one as zeros, one without confidence as sure."""
     if len(kp) != len(layout.joints):
-        what = f"joint axis has {len(kp)} entries, layout {layout.name} has {len(layout.joints)} ({where})"
+        what = f"joint axis has {len(kp)} entries, layout {layout.name} has {len(layout.joints)}{where}"
         raise ShapeMismatch(what, param="keypoints")
     pose: list[list[float]] = []
     for name, joint in zip(layout.joints, kp, strict=True):
@@ -74,7 +110,7 @@ def _walk(kp: Keypoints, layout: SkeletonLayout, dims: int, where: str) -> list[
         elif len(joint) == dims:
             pose.append([*joint, 1.0])
         else:
-            what = f"joint {name} has {len(joint)} numbers, expected {dims}, or {dims + 1} with confidence ({where})"
+            what = f"joint {name} has {len(joint)} numbers, expected {dims}, or {dims + 1} with confidence{where}"
             raise ShapeMismatch(what, param="keypoints")
     return pose
 
@@ -133,12 +169,14 @@ def _read_track(
     where, frames = f"track {track.track_id}", len(track.keypoints)
     if not frames:
         raise TooShort(f"{where} holds no frame", param="tracks")
-    parts: list[tuple[Floats, Floats]] = []
-    for i in range(0, frames, _SLICE):
-        part = decode_keypoints(track.keypoints[i : i + _SLICE], f" ({where}, counted from frame {i})")
-        parts.append(read_keypoints(part, layout, coordinates.dims, track.track_id, i))
-    joints, confidence = (np.concatenate(part) for part in zip(*parts, strict=True))
-    return PoseSequence(joints, confidence, times, layout, coordinates, track.track_id, where)
+    parts: list[Floats] = []
+    for begin in range(0, frames, _SLICE):
+        part = decode_keypoints(track.keypoints[begin : begin + _SLICE], f" ({where}, counted from frame {begin})")
+        parts.append(
+            read_keypoints(part, layout, coordinates.dims, lambda i, begin=begin: f" ({where}, frame {begin + i})")
+        )
+    poses = np.concatenate(parts)
+    return PoseSequence(poses[..., :-1], poses[..., -1], times, layout, coordinates, track.track_id, where)
 
 
 def write_keypoints(joints: Floats, confidence: Floats) -> list[Keypoints]:
@@ -148,6 +186,13 @@ def write_keypoints(joints: Floats, confidence: Floats) -> list[Keypoints]:
     for frame, joint in np.argwhere(confidence <= 0):
         frames[frame][joint] = None
     return frames
+
+
+def pack_keypoints(joints: Floats, confidence: Floats) -> list[bytes]:
+    """The same packed: little-endian float32, NaN for a missing joint."""
+    numbers = np.concatenate([joints, confidence[..., None]], axis=-1).astype("<f4")
+    numbers[confidence <= 0] = np.nan
+    return [frame.tobytes() for frame in numbers]
 
 
 def write_tracks(people: Mapping[str, PoseSequence]) -> list[TrackSpec]:

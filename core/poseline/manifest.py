@@ -7,6 +7,7 @@ and writes one row to each of its rings. Whoever runs the graphs needs to know n
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -107,3 +108,11 @@ class ModelManifest(_Frozen):
     @property
     def native(self) -> SkeletonLayout:
         return layout(self.layout)
+
+    @property
+    def fingerprint(self) -> str:
+        """sha256 of all that a stream's state depends on: graphs, state, classes, joints and grid. A new model card, licence
+        or threshold leaves running streams what they are."""
+        what = self.model_dump_json(include={"layout", "fps", "classes", "state"})
+        graphs = [self.files.get(level.graph, "") for level in self.state.levels]
+        return hashlib.sha256("\n".join([what, *graphs]).encode()).hexdigest()

@@ -1,28 +1,33 @@
-"""The online path of one person: frames in, segment events out.
+"""The online path: grid frames in, scores and segment events out, for many people side by side.
 
-`OnlineLocalizer` is sans-IO: `push` answers with the grid frames to score, `absorb` takes their scores (in order) and
-answers with events, `finish` closes what is open. It knows neither network nor sockets; the server, the evaluation and
-a robot's own program drive the very same object. `StreamLocalizer` drives it in one process, scoring at once.
+    FrameGrid (one a track)  →  OnlineLocalizer.step  →  scores, events
 
-Finals are sent once, in order of decision, and never change; any split of a sequence into pushes gives the same events.
+`OnlineLocalizer` is the network's step and the decoder behind it, by slot: the server's engine drives one with whoever has a
+frame, a robot's own program and the evaluation drive one with a single slot (`StreamLocalizer`). It knows neither time nor
+sockets. A track's whole memory is its slot and its grid; `snapshot` writes both down.
+
+Finals are sent once, in order of decision, and never change; any split of a sequence into pushes gives the same events, and
+nobody's events depend on who else is in the batch. Not thread-safe but for one thing: slots are independent, so one thread
+may open, finish and close slots that are in no other thread's step.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from hashlib import sha256
 from types import TracebackType
 
 import numpy as np
-from numpy.typing import NDArray
+from msgspec import DecodeError, Struct, msgpack
 
-from poseline.decoding import Decision, DecodingOptions, SegmentDecoder
-from poseline.errors import InputError, UnitUnknown
+from poseline.decoding import Decision, DecoderState, DecodingOptions, SegmentDecoder
+from poseline.errors import EngineFailure, InputError, StateError, UnitUnknown
 from poseline.manifest import ModelManifest
 from poseline.pose import NATIVE, Coordinates, PoseConverter, PoseFrame, PoseSequence
-from poseline.resampling import FrameGrid, GridFrame, GridPush
+from poseline.resampling import FrameGrid, GridFrame, GridState
 from poseline.segments import Forced, SegmentEvent
-from poseline.skeleton import BODY16, Floats, SkeletonLayout
-from poseline.stepping import StepScorer
+from poseline.skeleton import BODY16, Flags, Floats, SkeletonLayout
+from poseline.stepping import Slots, StepScorer
 
 
 def open_converter(manifest: ModelManifest, layout: SkeletonLayout, coordinates: Coordinates) -> PoseConverter:
@@ -41,7 +46,7 @@ def open_converter(manifest: ModelManifest, layout: SkeletonLayout, coordinates:
     return PoseConverter(layout, coordinates, manifest.native)
 
 
-def class_mask(manifest: ModelManifest, classes: Sequence[str] | None) -> NDArray[np.bool_] | None:
+def class_mask(manifest: ModelManifest, classes: Sequence[str] | None) -> Flags | None:
     """(K,) which classes may be decided. Raises InputError for a class that the model lacks."""
     if classes is None:
         return None
@@ -50,68 +55,128 @@ def class_mask(manifest: ModelManifest, classes: Sequence[str] | None) -> NDArra
     return np.array([name in classes for name in manifest.classes[1:]])
 
 
+class SlotState(Struct, frozen=True):
+    """All that a slot holds of its track, to travel: state rows and their clock, start of the span, decoder."""
+
+    rows: bytes
+    clock: int
+    origin: float
+    decoder: DecoderState
+
+
 class OnlineLocalizer:
-    """One track: grid and decoder, and the clock between them."""
+    """Many tracks, scored and decoded side by side. `scorer` belongs to it from here on."""
 
-    def __init__(
-        self,
-        manifest: ModelManifest,
-        options: DecodingOptions | None = None,
-        *,
-        allowed: NDArray[np.bool_] | None = None,
-        gap_reset: float = 2.0,
-    ) -> None:
+    def __init__(self, manifest: ModelManifest, scorer: StepScorer) -> None:
         self.manifest = manifest
-        self.options = options or manifest.decoding
-        self._allowed = allowed
-        self._grid = FrameGrid(manifest.fps, gap_reset, manifest.native)
-        self._decoder = self._new_decoder()
-        self._origin = 0.0
-        self._now = 0.0
-        self._keys_before = 0
-        self._keys = 0
+        self.scorer = scorer
+        slots = scorer.pool.slots
+        self._decoder = SegmentDecoder(slots, len(manifest.classes) - 1, manifest.fps)
+        self._origin = np.zeros(slots, np.float64)
 
-    def _new_decoder(self) -> SegmentDecoder:
-        return SegmentDecoder(len(self.manifest.classes) - 1, self.manifest.fps, self.options, self._allowed)
+    def open(self, options: DecodingOptions | None = None, allowed: Flags | None = None) -> int:
+        """A slot for a new track. Raises Overloaded when all are taken."""
+        slot = self.scorer.open()
+        self._decoder.open(slot, options or self.manifest.decoding, allowed)
+        return slot
 
-    @property
-    def last_t(self) -> float | None:
-        """Media time of the newest accepted frame."""
-        return self._grid.last_t
+    def close(self, slot: int) -> None:
+        self.scorer.close(slot)
 
-    def push(self, t: float, pose: Floats) -> GridPush:
-        """A native pose (16, 4) at media time t → the grid frames that it completes."""
-        return self._grid.push(t, pose)
+    def step(self, slots: Slots, frames: Sequence[GridFrame]) -> tuple[Floats, list[tuple[int, SegmentEvent]]]:
+        """One grid frame of each of the (distinct) slots → scores (B, 1 + K), and events, each with its row.
 
-    def absorb(self, frame: GridFrame, scores: Floats, boundaries: Floats) -> list[SegmentEvent]:
-        """The scores (1 + K,) and boundaries (2,) of a grid frame → events. Frames come in the order of `push`."""
-        events: list[SegmentEvent] = []
-        if frame.first:  # a new span: what was open ended with the old one
-            events = self.finish("track_end")
-            self._decoder = self._new_decoder()
-            self._origin, self._keys_before = frame.t, self._keys
-        self._now = frame.t
-        return events + [self._event(one) for one in self._decoder.push(scores, boundaries)]
+        Events of one row come in order. A row that is not finite is all NaN and decides nothing: its slot is spoilt.
+        """
+        events: list[tuple[int, SegmentEvent]] = []
+        for row, frame in enumerate(frames):
+            if frame.first:
+                events += [(row, event) for event in self._begin_span(int(slots[row]), frame.t)]
+        scores, boundaries = self.scorer.step(slots, np.array([frame.pose for frame in frames]))
+        if not np.isfinite(scores.sum() + boundaries.sum()):
+            both = np.concatenate([scores, boundaries], axis=1)
+            sound = np.isfinite(both).all(axis=1, keepdims=True)
+            scores, boundaries = np.where(sound, scores, np.nan), np.where(sound, boundaries, 0)
+        decided = self._decoder.push(slots, scores, boundaries)
+        return scores, events + [(row, self._event(int(slots[row]), one)) for row, one in decided]
 
-    def finish(self, forced: Forced = "close") -> list[SegmentEvent]:
-        """Close what is open; the localizer may be pushed on afterwards."""
-        return [self._event(one) for one in self._decoder.flush(forced)]
+    def _begin_span(self, slot: int, t: float) -> list[SegmentEvent]:
+        """What was open ended with the old span; nothing that was seen before it counts."""
+        events = self.finish(slot, "track_end")
+        self.scorer.restart(slot)
+        self._decoder.restart(slot)
+        self._origin[slot] = t
+        return events
 
-    def _event(self, decision: Decision) -> SegmentEvent:
-        key = self._keys_before + decision.key
-        self._keys = max(self._keys, key + 1)
-        fps = self.manifest.fps
+    def finish(self, slot: int, forced: Forced = "close") -> list[SegmentEvent]:
+        """Close what is open; the slot may be stepped on afterwards."""
+        return [self._event(slot, one) for one in self._decoder.flush(slot, forced)]
+
+    def _event(self, slot: int, one: Decision) -> SegmentEvent:
+        origin, fps = float(self._origin[slot]), self.manifest.fps
         return SegmentEvent(
-            decision.phase,
-            key,
-            self.manifest.classes[decision.label],
-            decision.label,
-            self._origin + decision.start / fps,
-            self._origin + decision.end / fps,
-            decision.score,
-            self._now,
-            decision.forced,
+            one.phase,
+            one.key,
+            self.manifest.classes[one.label],
+            one.label,
+            origin + one.start / fps,
+            origin + one.end / fps,
+            one.score,
+            origin + one.decided / fps,
+            one.forced,
         )
+
+    def save(self, slot: int) -> SlotState:
+        """Everything that the slot holds of its track; options are its owner's affair."""
+        rows, clock = self.scorer.save(slot)
+        return SlotState(rows.astype("<f4").tobytes(), clock, float(self._origin[slot]), self._decoder.save(slot))
+
+    def load(self, slot: int, state: SlotState) -> None:
+        """Continue a saved track in an open slot. Raises StateError."""
+        spec = self.manifest.state
+        if len(state.rows) != spec.bytes_per_stream:
+            raise StateError(f"the state holds {len(state.rows)} bytes of rows, the model {spec.bytes_per_stream}")
+        self.scorer.load(slot, np.frombuffer(state.rows, "<f4").reshape(spec.rows, spec.width), state.clock)
+        self._decoder.load(slot, state.decoder)
+        self._origin[slot] = state.origin
+
+
+# --- to travel -------------------------------------------------------------------------------------------------------
+
+_MAGIC = b"poseline track 1\n"
+"""The format's name and version. Then 32 bytes of sha256 over the rest, and the rest: a `_Snapshot` in MessagePack."""
+
+
+class _Snapshot(Struct, frozen=True):
+    fingerprint: str
+    grid: GridState
+    slot: SlotState
+
+
+def write_snapshot(localizer: OnlineLocalizer, slot: int, grid: FrameGrid) -> bytes:
+    """A track's whole memory; under 32 KiB for the default network."""
+    content = msgpack.encode(_Snapshot(localizer.manifest.fingerprint, grid.save(), localizer.save(slot)))
+    return _MAGIC + sha256(content).digest() + content
+
+
+def read_snapshot(snapshot: bytes, localizer: OnlineLocalizer, slot: int, grid: FrameGrid) -> None:
+    """Continue it in an open slot and a grid of the same options.
+
+    Raises StateError for what is damaged, of another version, or of another network; then nothing has changed.
+    """
+    head, content = snapshot[: len(_MAGIC) + 32], snapshot[len(_MAGIC) + 32 :]
+    if head[: len(_MAGIC)] != _MAGIC:
+        raise StateError("this is no snapshot of a track, or one of another version")
+    if head[len(_MAGIC) :] != sha256(content).digest():
+        raise StateError("the snapshot is damaged: its digest is not that of its content")
+    try:
+        read = msgpack.decode(content, type=_Snapshot)
+    except DecodeError as error:
+        raise StateError(f"the snapshot cannot be read: {error}") from None
+    if read.fingerprint != localizer.manifest.fingerprint:
+        raise StateError(f"the snapshot is of another network than {localizer.manifest.name}")
+    grid.load(read.grid)
+    localizer.load(slot, read.slot)
 
 
 class StreamLocalizer:
@@ -138,9 +203,10 @@ class StreamLocalizer:
         on_scores: Callable[[GridFrame, Floats], None] | None = None,
     ) -> None:
         self._convert = open_converter(manifest, layout, coordinates)
-        self._localizer = OnlineLocalizer(manifest, options, allowed=class_mask(manifest, classes), gap_reset=gap_reset)
-        self._scorer = scorer
-        self._slot = scorer.open()
+        self.grid = FrameGrid(manifest.fps, gap_reset, manifest.native)
+        self.localizer = OnlineLocalizer(manifest, scorer)
+        self.slot = self.localizer.open(options, class_mask(manifest, classes))
+        self._slots = np.array([self.slot])
         self._on_scores = on_scores
 
     def __enter__(self) -> StreamLocalizer:
@@ -149,21 +215,30 @@ class StreamLocalizer:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._scorer.close(self._slot)
+        self.localizer.close(self.slot)
 
     def push(self, frame: PoseFrame) -> list[SegmentEvent]:
+        """Everything that was decided at this frame. Raises EngineFailure."""
         events: list[SegmentEvent] = []
-        for grid_frame in self._localizer.push(frame.t, self._convert(frame.joints, frame.confidence)).frames:
-            if grid_frame.first:
-                self._scorer.restart(self._slot)
-            scores, boundaries = self._scorer.step(np.array([self._slot]), grid_frame.pose[None])
+        for grid_frame in self.grid.push(frame.t, self._convert(frame.joints, frame.confidence)).frames:
+            scores, decided = self.localizer.step(self._slots, [grid_frame])
+            if np.isnan(scores[0, 0]):
+                raise EngineFailure("the network's scores are not finite")
             if self._on_scores:
                 self._on_scores(grid_frame, scores[0])
-            events += self._localizer.absorb(grid_frame, scores[0], boundaries[0])
+            events += [event for _, event in decided]
         return events
 
     def finish(self) -> list[SegmentEvent]:
-        return self._localizer.finish("close")
+        return self.localizer.finish(self.slot, "close")
+
+    def save(self) -> bytes:
+        """All that is known of the person so far; `load` continues exactly, in whatever process."""
+        return write_snapshot(self.localizer, self.slot, self.grid)
+
+    def load(self, snapshot: bytes) -> None:
+        """Continue a saved stream, opened with the same options. Raises StateError."""
+        read_snapshot(snapshot, self.localizer, self.slot, self.grid)
 
 
 def localize(

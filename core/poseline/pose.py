@@ -166,33 +166,51 @@ class PoseConverter:
             weights = weights[:, list(layout.mirror)]
         self._weights = weights
         self._uses: Flags = weights > 0
-        turned = coordinates.facing == "-z"
-        self._signs = np.array(
-            [
-                (-1 if turned else 1) * (-1 if coordinates.mirrored else 1),
-                -1 if coordinates.y_axis == "down" else 1,
-                -1 if turned else 1,
-            ],
-            np.float32,
-        )
+        self._signs = self._axes()
+        self._matrix = self._whole()
+        self._means = [(to, np.flatnonzero(parts)) for to, parts in enumerate(self._uses) if parts.sum() > 1]
+
+    def _axes(self) -> Floats:
+        """(3,) what each axis is multiplied by."""
+        turned = -1 if self.coordinates.facing == "-z" else 1
+        sideways = -1 if self.coordinates.mirrored else 1
+        return np.array([turned * sideways, -1 if self.coordinates.y_axis == "down" else 1, turned], np.float32)
+
+    def _whole(self) -> Floats:
+        """(V·(C + 1), 16·4): the map of a pose whose joints are all seen, but for the confidence of means."""
+        V, C, joints = len(self.layout.joints), self.coordinates.dims, len(self._weights)
+        matrix = np.zeros((V, C + 1, joints, 4), np.float32)
+        for axis in range(C):
+            matrix[:, axis, :, axis] = self._weights.T * self._signs[axis]
+        matrix[:, C, :, 3] = self._uses.T / np.maximum(self._uses.sum(axis=1), 1)
+        return matrix.reshape(V * (C + 1), joints * 4)
 
     def __call__(self, joints: Floats, confidence: Floats) -> Floats:
-        """joints (…, V, C), confidence (…, V) → (…, 16, 4).
-
-        A derived joint is the mean of those of its parts that are seen, and as sure as the least sure of them.
-        Raises ShapeMismatch.
-        """
+        """joints (…, V, C), confidence (…, V) → (…, 16, 4). Raises ShapeMismatch."""
         V, C = len(self.layout.joints), self.coordinates.dims
         if joints.shape[-2:] != (V, C):
             what = f"joints come as {joints.shape[-2:]}, layout {self.layout.name} in {C} dimensions has {(V, C)}"
             raise ShapeMismatch(what, param="keypoints")
+        return self.convert(np.concatenate([joints, confidence[..., None]], axis=-1))
+
+    def convert(self, poses: Floats) -> Floats:
+        """poses (…, V, C + 1), confidence last → (…, 16, 4).
+
+        A derived joint is the mean of those of its parts that are seen, and as sure as the least sure of them.
+        """
+        V, channels = poses.shape[-2:]
+        if poses[..., -1].min(initial=1) <= 0:
+            return self._convert_partly_seen(poses[..., :-1], poses[..., -1])
+        out = (poses.reshape(-1, V * channels) @ self._matrix).reshape(*poses.shape[:-2], -1, 4)
+        for joint, parts in self._means:
+            out[..., joint, 3] = poses[..., parts, -1].min(axis=-1)
+        return out
+
+    def _convert_partly_seen(self, joints: Floats, confidence: Floats) -> Floats:
         out = np.zeros((*joints.shape[:-2], len(self._weights), 4), np.float32)
-        seen = confidence > 0
-        parts = self._uses & seen[..., None, :]
-        weights = self._weights
-        if not seen.all():
-            weights = weights * parts
-            weights = weights / np.maximum(weights.sum(axis=-1, keepdims=True), 1e-9)
+        parts = self._uses & (confidence > 0)[..., None, :]
+        weights = self._weights * parts
+        weights = weights / np.maximum(weights.sum(axis=-1, keepdims=True), 1e-9)
         out[..., : joints.shape[-1]] = weights @ joints
         out[..., :3] *= self._signs
         sure = np.where(parts, confidence[..., None, :], np.float32(1)).min(axis=-1)

@@ -1,24 +1,16 @@
 """The wire, version 1: every message of the stream and of `POST /v1/localize`, one schema for server and clients.
 
-Bytes enter, typed messages leave, and back. A stream message is told apart by its `type`; unknown fields are ignored
-(the compatibility policy), everything else is checked here or in `keypoints`: what passes is well-typed, what does not
-raises MalformedMessage or BadNumber and says where. Media times are seconds on the client's clock; the server numbers
-its messages without gaps. `SUBPROTOCOL` names the encoding; another one would be another pair of codec functions over
-the same structs.
+A stream message is told apart by its `type`; unknown fields are ignored (the compatibility policy). Media times are seconds
+on the client's clock; the server numbers its messages without gaps. How messages become bytes is `codec`'s affair, and the
+same for all of them.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Sequence
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
-
-from poseline.errors import BadNumber, InputError, MalformedMessage, UnknownMessage
-
-SUBPROTOCOL = "poseline.v1.json"
 
 Joint = list[float] | None
 Keypoints = list[Joint]
@@ -184,8 +176,11 @@ class SessionStart(Struct, frozen=True, kw_only=True, tag="session.start"):
 
 
 class Person(Struct, frozen=True):
+    """kp: joint by joint; or packed, as the bytes of little-endian float32 (joints × (dims + 1)), confidence last, where a
+    NaN marks its joint missing."""
+
     id: str
-    kp: Keypoints
+    kp: Keypoints | bytes
 
 
 class Frame(Struct, frozen=True):
@@ -360,95 +355,3 @@ ServerMessage = (
     | ErrorMessage
     | SessionClosed
 )
-
-
-# --- bytes -------------------------------------------------------------------------------------------------------
-
-T = TypeVar("T")
-
-_encoder = msgspec.json.Encoder()
-_client = msgspec.json.Decoder(ClientMessage)
-_server = msgspec.json.Decoder(ServerMessage)
-_request = msgspec.json.Decoder(LocalizeRequest)
-_keypoints = msgspec.json.Decoder(list[Keypoints])
-_response = msgspec.json.Decoder(LocalizeResponse)
-
-
-def encode(message: Struct) -> bytes:
-    return _encoder.encode(message)
-
-
-def decode_client(data: bytes | str) -> ClientMessage:
-    """A message from a client. Raises MalformedMessage, UnknownMessage, BadNumber."""
-    return _decode(_client, data)
-
-
-def decode_server(data: bytes | str) -> ServerMessage | None:
-    """A message from the server; None for a type that this client does not know, as the compatibility policy asks."""
-    try:
-        return _decode(_server, data)
-    except UnknownMessage:
-        return None
-
-
-def decode_request(data: bytes) -> LocalizeRequest:
-    """The body of `POST /v1/localize`. Raises MalformedMessage, BadNumber."""
-    return _decode(_request, data)
-
-
-def decode_keypoints(frames: Sequence[msgspec.Raw], where: str) -> list[Keypoints]:
-    """Frames of a `TrackSpec`; `where` ends the message of what it raises: MalformedMessage, BadNumber."""
-    return _decode(_keypoints, b"[" + b",".join(frames) + b"]", where)
-
-
-def encode_keypoints(frames: Iterable[Keypoints]) -> list[msgspec.Raw]:
-    return [msgspec.Raw(_encoder.encode(frame)) for frame in frames]
-
-
-def decode_response(data: bytes) -> LocalizeResponse:
-    return _decode(_response, data)
-
-
-def _decode(decoder: msgspec.json.Decoder[T], data: bytes | str, where: str = "") -> T:
-    try:
-        return decoder.decode(data)
-    except msgspec.ValidationError as error:
-        raise _invalid(str(error), where) from None
-    except msgspec.DecodeError as error:
-        raise _malformed(str(error), data) from None
-    except UnicodeDecodeError:
-        raise MalformedMessage("the text is not valid UTF-8") from None
-    except RecursionError:
-        raise MalformedMessage("the JSON is nested too deeply") from None
-
-
-def _invalid(problem: str, where: str) -> InputError:
-    """Well-formed JSON that is not the message it should be; msgspec says what it expected and at which path."""
-    what, _, path = problem.rstrip("`").partition(" - at `$")
-    param = path.removeprefix(".") or None
-    if what.startswith("Number out of range"):
-        return BadNumber(f"a number is too large to be held, at {path}{where}", param=param)
-    if what.startswith("Invalid value") and param == "type":
-        return UnknownMessage(f"unknown message type {what.removeprefix('Invalid value ')}", param="type")
-    return MalformedMessage(problem + where, param=param, code="invalid_message")
-
-
-_NOT_JSON = re.compile(rb"""(?<!["\w])-?(nan|inf)""", re.IGNORECASE)
-
-
-def _malformed(problem: str, data: bytes | str) -> InputError:
-    """Malformed JSON; a NaN or an infinity written out gets its own name, for it is the commonest way to break it."""
-    raw = data.encode() if isinstance(data, str) else data
-    place = problem.rpartition("(byte ")[2].rstrip(")")
-    if place.isdigit():
-        at = int(place)  # where reading stopped: up to four characters into what it took for a null
-        if _NOT_JSON.search(raw, max(0, at - 5), at + 4):
-            return BadNumber(f"NaN and infinity are not JSON numbers (byte {at}); send null for a missing joint")
-    return MalformedMessage(problem)
-
-
-def schemas(types: Iterable[Any], ref_template: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """JSON Schemas of wire types: one reference each, by type name, and the components that they refer to."""
-    kinds = list(types)
-    found, components = msgspec.json.schema_components(kinds, ref_template=ref_template)
-    return {kind.__name__: schema for kind, schema in zip(kinds, found, strict=True)}, components

@@ -15,7 +15,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+from msgspec import Struct
 
+from poseline.errors import StateError
 from poseline.skeleton import BODY16, Floats, SkeletonLayout
 
 HOLD = 0.5
@@ -23,6 +25,9 @@ HOLD = 0.5
 
 TOLERANCE = 0.003
 """Seconds by which a source frame may come before its grid time and still be it: clients round to milliseconds."""
+
+_WHOLE = 0.9999
+"""Share of the way to a source frame at which a grid frame simply is it: times on the grid differ by rounding alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +43,16 @@ class GridFrame:
 class GridPush:
     frames: tuple[GridFrame, ...]
     dropped: Literal["late_frame", "duplicate_frame"] | None = None
+
+
+class GridState(Struct, frozen=True):
+    """All that a grid holds of its track, to travel."""
+
+    origin: float
+    next: int
+    last_t: float | None
+    last: bytes
+    seen_at: bytes
 
 
 class FrameGrid:
@@ -79,7 +94,7 @@ class FrameGrid:
         while (at := self._origin + self._next / self.fps) <= t + TOLERANCE:
             share = min(max((at - last_t) / (t - last_t), 0.0), 1.0)
             mixed: Floats
-            if share == 1.0:
+            if share > _WHOLE:
                 mixed = pose
             else:
                 mixed = (self._last + share * (pose - self._last)).astype(np.float32)
@@ -90,10 +105,10 @@ class FrameGrid:
 
     def _place(self, t: float, pose: Floats) -> Floats:
         """The pose with its missing joints placed."""
-        seen = pose[:, 3] > 0
-        if seen.all():
+        if pose[:, 3].min() > 0:
             self._seen_at[:] = t
             return pose
+        seen = pose[:, 3] > 0
         self._seen_at[seen] = t
         placed = pose.copy()
         for joint in np.flatnonzero(~seen):
@@ -105,3 +120,21 @@ class FrameGrid:
             else:  # no root: the middle of what is seen
                 placed[joint, :3] = pose[seen, :3].mean(axis=0) if seen.any() else self._last[joint, :3]
         return placed
+
+    def save(self) -> GridState:
+        return GridState(
+            self._origin,
+            self._next,
+            self._last_t,
+            self._last.astype("<f4").tobytes(),
+            self._seen_at.astype("<f8").tobytes(),
+        )
+
+    def load(self, state: GridState) -> None:
+        """Continue a saved track. Raises StateError."""
+        V = len(self._parents)
+        if len(state.last) != V * 4 * 4 or len(state.seen_at) != V * 8:
+            raise StateError(f"the grid's part does not hold {V} joints")
+        self._origin, self._next, self._last_t = state.origin, state.next, state.last_t
+        self._last = np.frombuffer(state.last, "<f4").reshape(V, 4).astype(np.float32)
+        self._seen_at = np.frombuffer(state.seen_at, "<f8").astype(np.float64)

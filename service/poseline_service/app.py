@@ -28,7 +28,6 @@ from poseline_service.problems import problem, problem_response
 from poseline_service.routes import router
 from poseline_service.runtime import Runtime
 from poseline_service.settings import ServiceSettings
-from poseline_service.stream import stream
 
 STATIC = Path(__file__).parent / "static"
 _HEADERS = {
@@ -45,7 +44,6 @@ def create_app(settings: ServiceSettings) -> FastAPI:
     """The server's ASGI application; its `state.runtime` is what `serve` drains."""
     app = FastAPI(title="Poseline", version="1", docs_url=None, redoc_url=None, lifespan=_lifespan)
     app.state.runtime = Runtime(settings)
-    app.add_api_websocket_route("/v1/stream", stream)
     app.include_router(router)
     _add_page(app)
     app.middleware("http")(_accompany)

@@ -19,6 +19,7 @@ from pydantic import ValidationError
 
 from poseline.errors import InputError
 from poseline_service.app import create_app
+from poseline_service.connection import streams
 from poseline_service.logging import configure_logging, log
 from poseline_service.runtime import Runtime
 from poseline_service.settings import ServiceSettings, unknown_variables
@@ -60,10 +61,7 @@ def serve(
         port=settings.port,
         log_config=None,
         access_log=False,
-        ws_max_size=settings.message_bytes,
-        ws_per_message_deflate=False,
-        ws_ping_interval=20,
-        ws_ping_timeout=20,
+        ws=streams(app.state.runtime),
         server_header=False,
     )
     with ExitStack() as at_exit:

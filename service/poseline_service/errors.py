@@ -19,8 +19,12 @@ class UnsupportedSubprotocol(MalformedMessage):
     code = "unsupported_subprotocol"
 
 
-class BinaryMessage(MalformedMessage):
-    """A binary WebSocket message in a session that speaks JSON."""
+class NotFound(InputError):
+    code = "not_found"
+
+
+class WrongData(MalformedMessage):
+    """A binary WebSocket message in a session that speaks JSON, or text in one that speaks MessagePack."""
 
     code = "unsupported_data"
 

@@ -38,7 +38,8 @@ def configure_logging(level: str = "INFO") -> None:
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(level)
-    logging.getLogger("uvicorn").setLevel(logging.WARNING)  # what it tells of connections, our own lines tell better
+    for library in ("uvicorn", "websockets"):  # what they tell of connections, our own lines tell better
+        logging.getLogger(library).setLevel(logging.WARNING)
 
 
 log: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger("poseline")

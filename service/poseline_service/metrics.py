@@ -7,9 +7,11 @@ counters that their owners keep anyway; a scrape runs in the metrics server's ow
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from importlib.metadata import PackageNotFoundError, version
 
+import numpy as np
+from numpy.typing import ArrayLike
 from prometheus_client import (
     GC_COLLECTOR,
     PLATFORM_COLLECTOR,
@@ -20,6 +22,7 @@ from prometheus_client import (
     disable_created_metrics,
 )
 from prometheus_client import start_http_server as _start_http_server
+from prometheus_client.core import HistogramMetricFamily, Metric
 from prometheus_client.process_collector import ProcessCollector
 
 disable_created_metrics()  # a `_created` beside every counter doubles a scrape and tells nobody anything
@@ -29,6 +32,47 @@ _FRAME = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.033, 0.05, 0.075, 0.1, 0.15, 0.2, 
 _STAGE = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1)
 _SESSION = (1, 10, 60, 300, 1800, 3600, 4 * 3600, 12 * 3600)
 _BATCH = (1, 2, 4, 8, 16, 32, 64)
+
+
+class _Series:
+    """One set of labels of a `BatchHistogram`."""
+
+    def __init__(self, bounds: np.ndarray[tuple[int], np.dtype[np.float64]]) -> None:
+        self._bounds = bounds
+        self.counts = np.zeros(len(bounds) + 1, np.int64)
+        self.total = 0.0
+
+    def observe(self, value: float) -> None:
+        self.observe_many((value,))
+
+    def observe_many(self, values: ArrayLike) -> None:
+        many = np.asarray(values, np.float64)
+        places = np.searchsorted(self._bounds, many)  # a value on a bound belongs below it, as Prometheus counts
+        self.counts += np.bincount(places, minlength=len(self.counts))
+        self.total += float(many.sum())
+
+
+class BatchHistogram:
+    """A histogram that takes a whole batch of values at the price of one: what is counted per frame must cost nothing."""
+
+    def __init__(
+        self, name: str, documentation: str, label: str, buckets: Iterable[float], registry: CollectorRegistry
+    ) -> None:
+        self._name, self._documentation, self._label = name, documentation, label
+        self._bounds = np.array(tuple(buckets), np.float64)
+        self._series: dict[str, _Series] = {}
+        registry.register(self)
+
+    def labels(self, value: str) -> _Series:
+        return self._series.setdefault(value, _Series(self._bounds))
+
+    def collect(self) -> Iterable[Metric]:
+        family = HistogramMetricFamily(self._name, self._documentation, labels=[self._label])
+        names = [*(str(float(bound)) for bound in self._bounds), "+Inf"]
+        for value, series in list(self._series.items()):
+            counts = np.cumsum(series.counts).tolist()
+            family.add_metric([value], list(zip(names, counts, strict=True)), series.total)
+        yield family
 
 
 class Metrics:
@@ -82,27 +126,26 @@ class Metrics:
         self.media_seconds = Counter(
             "poseline_media_seconds_total", "Media time scored, of all tracks.", ["model"], registry=registry
         )
-        self.frame_latency = Histogram(
-            "poseline_frame_latency_seconds",
-            "From a frame's arrival to its scores.",
-            ["model"],
-            buckets=_FRAME,
-            registry=registry,
+        self.frame_latency = BatchHistogram(
+            "poseline_frame_latency_seconds", "From a frame's arrival to its scores.", "model", _FRAME, registry
         )
-        self.stage = Histogram(
+        self.stage = BatchHistogram(
             "poseline_stage_duration_seconds",
-            "Time in one stage: queue (a frame waits), infer (one step of a batch).",
-            ["stage"],
-            buckets=_STAGE,
-            registry=registry,
+            "Time in one stage: queue (a batch's oldest frame waits), infer (one step of a batch).",
+            "stage",
+            _STAGE,
+            registry,
         )
-        self.batch_size = Histogram(
-            "poseline_batch_size", "Tracks per step.", ["model"], buckets=_BATCH, registry=registry
-        )
+        self.batch_size = BatchHistogram("poseline_batch_size", "Tracks per step.", "model", _BATCH, registry)
         self.queue_depth = Gauge("poseline_queue_depth", "Grid frames waiting.", ["model"], registry=registry)
         self.segments = Counter(
             "poseline_segments_total", "Segment events.", ["model", "label", "phase"], registry=registry
         )
+        self.load = Gauge(
+            "poseline_load_ratio", "Share of a core that streams take, newcomers included.", registry=registry
+        )
+        self.lag = Gauge("poseline_loop_lag_seconds", "By how much the event loop is late.", registry=registry)
+        self.tasks = Gauge("poseline_asyncio_tasks", "Tasks of the event loop.", registry=registry)
         self.state_bytes = Gauge("poseline_state_bytes", "State rows of the tracks alive.", registry=registry)
 
     def serve(self, host: str, port: int) -> Callable[[], None]:

@@ -7,7 +7,8 @@ from typing import Any
 from fastapi import FastAPI
 from msgspec import Struct
 
-from poseline.protocol import LocalizeRequest, LocalizeResponse, schemas
+from poseline.codec import schemas
+from poseline.protocol import LocalizeRequest, LocalizeResponse
 
 _WIRE: tuple[type[Struct], ...] = (LocalizeRequest, LocalizeResponse)
 _REF = "#/components/schemas/{name}"

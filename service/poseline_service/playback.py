@@ -17,7 +17,7 @@ import numpy as np
 from msgspec import UNSET
 
 from poseline.errors import EngineFailure
-from poseline.online import OnlineLocalizer, class_mask
+from poseline.online import class_mask
 from poseline.pose import PoseSequence
 from poseline.protocol import FoundSegment, FrameScores, LocalizeResponse
 from poseline.resampling import TOLERANCE, GridFrame
@@ -25,10 +25,10 @@ from poseline.segments import SegmentEvent
 from poseline.skeleton import Floats
 from poseline.translation import decoding_options, rounded
 from poseline_service.metrics import Metrics
-from poseline_service.outbox import Pace, top_scores
 from poseline_service.recordings import Recording, read_recording
+from poseline_service.scheduler import Top
 from poseline_service.settings import ServiceSettings
-from poseline_service.tracks import Changes, LoadedModel, Track
+from poseline_service.tracks import Changes, LoadedModel, Track, TrackOptions
 
 _SLICE = 64
 """Frames pushed between two looks at the backlog."""
@@ -64,9 +64,8 @@ class RecordingLocalizer:
 
 @dataclass
 class _Heard:
-    """What was said about one track, and how often its scores are."""
+    """What was said about one track."""
 
-    pace: Pace
     finals: list[SegmentEvent] = field(default_factory=list[SegmentEvent])
     t: list[float] = field(default_factory=list[float])
     top: list[list[tuple[int, float]]] = field(default_factory=list[list[tuple[int, float]]])
@@ -84,16 +83,15 @@ class _Playback:
         self._changes = Changes()
         self._failure: EngineFailure | None = None
         scores_hz = options.frame_scores_hz if "scores" in options.returns else 0.0
-        decoding = decoding_options(options, manifest.decoding)
-        allowed = class_mask(manifest, options.classes)
+        decoding, allowed = decoding_options(options, manifest.decoding), class_mask(manifest, options.classes)
+        wanted = TrackOptions(decoding, allowed, options.gap_reset, scores_hz, live=False)
         self._tracks: list[Track] = []
         self.heard: dict[Track, _Heard] = {}
         try:
             for sequence in recording.tracks:
-                localizer = OnlineLocalizer(manifest, decoding, allowed=allowed, gap_reset=options.gap_reset)
-                track = Track(sequence.name, localizer, model.scheduler, self)
+                track = Track(sequence.name, model, wanted, self)
                 self._tracks.append(track)
-                self.heard[track] = _Heard(Pace(scores_hz))
+                self.heard[track] = _Heard()
         except BaseException:
             self._close()
             raise
@@ -119,7 +117,7 @@ class _Playback:
             self._metrics.frames_received.labels(self._model).inc(len(poses[part]))
             await self._until_pending_below(track, self._settings.queue_frames)
         await self._until_pending_below(track, 1)
-        self._hear(track, track.localizer.finish("close"))
+        self._hear(track, track.finish("close"))
 
     async def _until_pending_below(self, track: Track, bound: int) -> None:
         await self._changes.until(lambda: self._failure is not None or track.pending < bound)
@@ -130,11 +128,11 @@ class _Playback:
         for track in self._tracks:
             track.close()
 
-    def absorbed(self, track: Track, frame: GridFrame, scores: Floats, events: Sequence[SegmentEvent]) -> None:
-        heard = self.heard[track]
-        if heard.pace.takes(frame.t):
+    def absorbed(self, track: Track, frame: GridFrame, top: Top, events: Sequence[SegmentEvent]) -> None:
+        if top:
+            heard = self.heard[track]
             heard.t.append(round(frame.t, 6))
-            heard.top.append(top_scores(scores))
+            heard.top.append(top)
         self._hear(track, events)
 
     def settled(self, track: Track) -> None:

@@ -32,7 +32,8 @@ _KINDS: Mapping[type[domain.PoselineError], tuple[int, int]] = {
     domain.Draining: (503, 1012),
     domain.EngineFailure: (500, 1011),
     errors.UnsupportedMedia: (415, 1003),
-    errors.BinaryMessage: (400, 1003),
+    errors.WrongData: (400, 1003),
+    errors.NotFound: (404, 4404),
     errors.Silence: (408, 4408),
 }
 """Error → (HTTP status, close code); an error that is not listed is as its nearest listed ancestor."""

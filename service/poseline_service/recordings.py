@@ -11,11 +11,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from poseline.codec import decode_request
 from poseline.errors import BadTimestamps, InputError, MalformedMessage, ModeUnavailable, TooLarge
 from poseline.keypoints import read_tracks
 from poseline.online import open_converter
 from poseline.pose import PoseSequence
-from poseline.protocol import LocalizeRequest, Notice, decode_request
+from poseline.protocol import LocalizeRequest, Notice
 from poseline.skeleton import Floats
 from poseline_service.settings import ServiceSettings
 from poseline_service.tracks import LATEST, LoadedModel, approximation, check_name

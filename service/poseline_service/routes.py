@@ -13,9 +13,10 @@ from fastapi import APIRouter, Query, Request
 from msgspec import json
 from starlette.responses import Response
 
+from poseline.codec import encode
 from poseline.errors import TooLarge
 from poseline.manifest import ModelManifest
-from poseline.protocol import LocalizeRequest, LocalizeResponse, encode
+from poseline.protocol import LocalizeRequest, LocalizeResponse
 from poseline.skeleton import BODY16, LAYOUTS, SkeletonLayout, conversion, layout
 from poseline_service.errors import ModelLoading, UnsupportedEncoding, UnsupportedMedia
 from poseline_service.openapi import body_of, result_of

@@ -1,38 +1,51 @@
 """One running server: the loaded network, the door, and the open streams.
 
-`start` opens the bundle in the engine's thread and replays its golden samples before anything is let in; a bundle that
-fails them leaves a server that lives, says why in its log, and is never ready. `admit` is the one door: it refuses new
-work while the network loads, while too much work waits, and while the server drains. `drain` lets every open stream
-finish what it has accepted. Everything but the engine's jobs runs on the event loop.
+`start` opens the bundle and replays its golden samples before anything is let in; a bundle that fails them leaves a server
+that lives, says why in its log, and is never ready. `admit` is the one door: it refuses new work while the network loads,
+while there is no headroom for it, and while the server drains. `drain` lets every open stream finish what it has accepted.
+A heartbeat keeps time for all streams and measures the load. Everything but the engines' jobs runs on the event loop.
 """
 
 from __future__ import annotations
 
 import asyncio
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import suppress
+from math import ceil
+from time import monotonic
 from typing import Protocol
 
-from poseline.bundle import find_bundle
+from poseline.bundle import ModelBundle, find_bundle
 from poseline.errors import Draining, Overloaded, PoselineError
+from poseline.online import OnlineLocalizer
 from poseline.stepping import check_golden
 from poseline_service.engine import PROVIDER, open_scorer
 from poseline_service.errors import ModelLoading
+from poseline_service.load import LoadMonitor
 from poseline_service.logging import log
 from poseline_service.metrics import Metrics
 from poseline_service.playback import RecordingLocalizer
-from poseline_service.scheduler import BatchScheduler
+from poseline_service.scheduler import BatchScheduler, InlineExecutor
 from poseline_service.settings import ServiceSettings
 from poseline_service.tracks import Changes, LoadedModel
+
+_BEAT = 0.25
+"""Seconds between two heartbeats: silence, acknowledgements and load are looked after so often."""
 
 
 class OpenStream(Protocol):
     """What the runtime must know of a stream to end it politely."""
 
-    def interrupt(self, error: PoselineError) -> None: ...
+    def drain(self, error: Draining) -> None:
+        """Finish what was accepted, and leave."""
+        ...
 
     def abandon(self) -> None:
         """Leave at once, whatever is still to be sent."""
+        ...
+
+    def tick(self, now: float) -> None:
+        """A heartbeat, by the monotonic clock."""
         ...
 
 
@@ -47,8 +60,9 @@ class Runtime:
         self._model: LoadedModel | None = None
         self._streams: set[OpenStream] = set()
         self._left = Changes()
-        self._executor = ThreadPoolExecutor(1, thread_name_prefix="engine")
-        self._batcher: asyncio.Task[None] | None = None
+        self._executors: list[Executor] = []
+        self._heart: asyncio.Task[None] | None = None
+        self.load = LoadMonitor(limit=settings.load_limit, late=settings.late_limit)
         self.metrics.sessions_active.set_function(lambda: len(self._streams))
 
     @property
@@ -58,38 +72,51 @@ class Runtime:
 
     async def start(self) -> None:
         """Load the network. Raises nothing: a damaged bundle is logged, and the server stays not ready."""
+        settings = self.settings
         try:
-            model, worst = await asyncio.get_running_loop().run_in_executor(self._executor, self._load)
+            bundle, localizers, worst = await asyncio.to_thread(self._load)
         except PoselineError as error:
             log.error("model_refused", code=error.code, detail=error.detail)
             return
-        self._batcher = asyncio.create_task(model.scheduler.run(), name="batcher")
-        self._watch(model)
-        self._model = model
-        manifest = model.bundle.manifest
+        for n in range(settings.workers):
+            self._executors.append(ThreadPoolExecutor(1, thread_name_prefix=f"engine-{n}"))
+        engines = zip(localizers, self._executors or [InlineExecutor()], strict=True)
+        scheduler = BatchScheduler(
+            list(engines), self.metrics, max_batch=settings.max_batch, max_steps=settings.max_steps
+        )
+        self._model = LoadedModel(bundle, scheduler)
+        self._watch(self._model)
+        self._heart = asyncio.create_task(self._beat(scheduler), name="heart")
+        manifest = bundle.manifest
         log.info("model_ready", model=manifest.name, version=manifest.version, golden_difference=worst)
 
-    def _load(self) -> tuple[LoadedModel, float]:
+    def _load(self) -> tuple[ModelBundle, list[OnlineLocalizer], float]:
+        """The bundle, a network for each worker, and what the golden samples differ by at the most."""
         settings = self.settings
-        bundle = find_bundle(settings.models, settings.model)
-        scorer = open_scorer(bundle, settings.slots)
-        worst = check_golden(bundle, scorer)
-        scheduler = BatchScheduler(
-            scorer,
-            self._executor,
-            self.metrics,
-            bundle.manifest.name,
-            fps=bundle.manifest.fps,
-            max_batch=settings.max_batch,
-            max_steps=settings.max_steps,
-        )
-        return LoadedModel(bundle, scheduler), worst
+        bundle, workers = find_bundle(settings.models, settings.model), max(1, settings.workers)
+        scorers = [open_scorer(bundle, ceil(settings.slots / workers)) for _ in range(workers)]
+        worst = max(check_golden(bundle, scorer) for scorer in scorers)
+        return bundle, [OnlineLocalizer(bundle.manifest, scorer) for scorer in scorers], worst
+
+    async def _beat(self, scheduler: BatchScheduler) -> None:
+        """The heartbeat; for ever."""
+        while True:
+            due = monotonic() + _BEAT
+            await asyncio.sleep(_BEAT)
+            now = monotonic()
+            self.load.beat(now - due, scheduler.scored_live, scheduler.scored)
+            for stream in list(self._streams):
+                stream.tick(now)
 
     def _watch(self, model: LoadedModel) -> None:
-        manifest, scheduler = model.bundle.manifest, model.scheduler
-        self.metrics.model_info.labels(manifest.name, manifest.version, manifest.layout, PROVIDER).set(1)
-        self.metrics.queue_depth.labels(manifest.name).set_function(lambda: scheduler.pending)
-        self.metrics.state_bytes.set_function(lambda: scheduler.state_bytes)
+        manifest, scheduler, metrics = model.bundle.manifest, model.scheduler, self.metrics
+        metrics.model_info.labels(manifest.name, manifest.version, manifest.layout, PROVIDER).set(1)
+        metrics.queue_depth.labels(manifest.name).set_function(lambda: scheduler.pending)
+        metrics.state_bytes.set_function(lambda: scheduler.state_bytes)
+        metrics.load.set_function(lambda: self.load.busy)
+        metrics.lag.set_function(lambda: self.load.lag)
+        loop = asyncio.get_running_loop()
+        metrics.tasks.set_function(lambda: len(asyncio.all_tasks(loop)))
 
     def model(self) -> LoadedModel:
         """Raises ModelLoading."""
@@ -113,16 +140,19 @@ class Runtime:
         full = None
         if stream and len(self._streams) >= settings.max_sessions:
             full = f"{len(self._streams)} streams are open, the limit is {settings.max_sessions}"
-        elif not model.scheduler.free_lanes:
-            full = f"{model.scheduler.lanes} tracks are alive, the limit is {settings.slots}"
+        elif model.scheduler.lanes >= model.scheduler.slots:
+            full = f"{model.scheduler.lanes} tracks are alive, the limit is {model.scheduler.slots}"
         elif model.scheduler.pending >= settings.max_pending:
             full = f"{model.scheduler.pending} frames are waiting, the limit is {settings.max_pending}"
+        elif stream:
+            full = self.load.full
         if full:
             raise Overloaded(full, retry_after=settings.retry_after)
         return model
 
     def enter(self, stream: OpenStream) -> None:
         self._streams.add(stream)
+        self.load.welcome()
 
     def leave(self, stream: OpenStream) -> None:
         self._streams.discard(stream)
@@ -132,20 +162,23 @@ class Runtime:
         """Close the door and let every open stream finish; give up after `drain_seconds`."""
         self.draining = True
         log.info("draining", streams=len(self._streams))
-        for stream in self._streams:
-            stream.interrupt(Draining("this server is shutting down", retry_after=self.settings.retry_after))
+        for stream in list(self._streams):
+            stream.drain(Draining("this server is shutting down", retry_after=self.settings.retry_after))
         try:
             async with asyncio.timeout(self.settings.drain_seconds):
                 await self._left.until(lambda: not self._streams)
         except TimeoutError:
             log.warning("drain_incomplete", streams=len(self._streams))
-            for stream in self._streams:
+            for stream in list(self._streams):
                 stream.abandon()
 
     async def stop(self) -> None:
-        """End the batcher and its thread."""
-        if self._batcher is not None:
-            self._batcher.cancel()
+        """End the heartbeat and the engines."""
+        if self._heart is not None:
+            self._heart.cancel()
             with suppress(asyncio.CancelledError):
-                await self._batcher
-        self._executor.shutdown()
+                await self._heart
+        if self._model is not None:
+            await self._model.scheduler.stop()
+        for executor in self._executors:
+            executor.shutdown()

@@ -1,13 +1,14 @@
-"""Continuous batching: grid frames of all tracks in, scores out, in order for each track.
+"""Continuous batching: grid frames of all tracks in, scores and events out, in order for each track.
 
-A track's queue is a `Lane`. One batcher task on the event loop takes the lanes that have waited longest, a few frames
-of each, and has the engine's single thread step them side by side; what arrives meanwhile makes the next batch. So a
-batch grows only while the engine is busy, and no timer is needed.
+A track's queue is a `Lane`, and a lane lives on one `_Worker`: an executor with an `OnlineLocalizer` of its own, so workers
+share nothing. A worker that is free takes the lanes that have waited longest, one to a few frames of each, and steps them
+side by side; what arrives meanwhile makes the next batch. So a batch grows only while the engine is busy, and no timer is
+needed. A lane is in one job at most.
 
-Concurrency: the event loop owns lanes, queues and the pool's free list; the engine thread touches state rows and
-counters of the slots in its job only. At most one job is in flight. A lane closed during its job keeps its slot until
-the job has ended, so no newcomer can meet the old owner's writes. A failed job fails exactly the lanes that were in it;
-scores that are not finite fail exactly the lane whose they are.
+Concurrency: the event loop owns lanes, queues and slots. A worker's job touches the slots that are in it and nothing else,
+be it in a thread of its own or, as is best where Python is the bottleneck (docs/performance.md), right on the event loop. A
+lane closed during its job keeps its slot until the job has ended, so no newcomer can meet the old owner's writes. A failed
+job fails exactly the lanes that were in it; scores that are not finite fail exactly the lane whose they are.
 """
 
 from __future__ import annotations
@@ -15,26 +16,41 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Sequence
-from concurrent.futures import Executor
-from dataclasses import dataclass
+from concurrent.futures import Executor, Future
+from dataclasses import dataclass, field
 from time import perf_counter
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
-from poseline.errors import EngineFailure
+from poseline.decoding import DecodingOptions
+from poseline.errors import EngineFailure, Overloaded
+from poseline.online import OnlineLocalizer
 from poseline.resampling import GridFrame
-from poseline.skeleton import Floats
-from poseline.stepping import StepScorer
+from poseline.segments import Forced, SegmentEvent
+from poseline.skeleton import Flags, Floats
 from poseline_service.logging import log
 from poseline_service.metrics import Metrics
 
+TOP = 5
+"""Classes named where scores are told."""
+Top = list[tuple[int, float]]
+"""The best classes of a frame, best first: (label_id, score)."""
+
 
 class ScoreSink(Protocol):
-    """Who gets a lane's scores. Called on the event loop; must not raise."""
+    """Who hears about a lane. Called on the event loop; must not raise."""
 
-    def scored(self, frames: Sequence[GridFrame], scores: Floats, boundaries: Floats) -> None:
-        """Frames in order with scores (n, 1 + K) and boundaries (n, 2)."""
+    wants_scores: bool
+    live: bool
+    """Somebody waits for the scores; a recording does not mind."""
+
+    def scored(self, frame: GridFrame, top: Top, events: Sequence[SegmentEvent]) -> None:
+        """The next frame is scored; `top` is empty unless `wants_scores`."""
+        ...
+
+    def settled(self) -> None:
+        """Every frame of the lane's last job has been told."""
         ...
 
     def failed(self, error: EngineFailure) -> None:
@@ -42,10 +58,25 @@ class ScoreSink(Protocol):
         ...
 
 
+class InlineExecutor(Executor):
+    """Runs what it is given at once, in the caller's thread."""
+
+    def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        try:
+            future.set_result(fn(*args, **kwargs))
+        except Exception as error:
+            future.set_exception(error)
+        return future
+
+
 class Lane:
     """One track's frames on their way to the network, in order."""
 
-    def __init__(self, slot: int, sink: ScoreSink) -> None:
+    __slots__ = ("closed", "running", "sink", "slot", "waiting", "worker")
+
+    def __init__(self, worker: _Worker, slot: int, sink: ScoreSink) -> None:
+        self.worker = worker
         self.slot = slot
         self.sink = sink
         self.waiting: deque[tuple[GridFrame, float]] = deque()
@@ -58,78 +89,160 @@ class Lane:
         return len(self.waiting) + self.running
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Share:
-    """What one lane has in a job: frames, and when each arrived."""
+    """What one lane has in a job: its frames, and, once they are scored, what is to be told of each."""
 
     lane: Lane
     frames: list[GridFrame]
+    told: list[tuple[GridFrame, Top, list[SegmentEvent]]] = field(default_factory=list[Any])
+    spoilt: bool = False
+
+
+@dataclass
+class _Job:
+    shares: list[_Share]
     arrived: list[float]
+    widths: list[int] = field(default_factory=list[int])
+    seconds: list[float] = field(default_factory=list[float])
 
 
-@dataclass(frozen=True)
-class _Result:
-    scores: list[list[Floats]]
-    boundaries: list[list[Floats]]
-    step_seconds: list[float]
+def best_classes(scores: Floats) -> list[Top]:
+    """The best classes of each row of scores (B, 1 + K)."""
+    count = min(TOP, scores.shape[1])
+    best = np.argpartition(scores, -count, axis=1)[:, -count:]
+    best = np.take_along_axis(best, np.argsort(-np.take_along_axis(scores, best, 1), axis=1, kind="stable"), 1)
+    values = np.take_along_axis(scores, best, 1).astype(np.float64).round(4)
+    return [list(zip(k, p, strict=True)) for k, p in zip(best.tolist(), values.tolist(), strict=True)]
+
+
+class _Worker:
+    """One engine and the lanes that live on it."""
+
+    def __init__(self, localizer: OnlineLocalizer, executor: Executor, max_batch: int, max_steps: int) -> None:
+        self.localizer = localizer
+        self.executor = executor
+        self.inline = isinstance(executor, InlineExecutor)
+        self.ready: deque[Lane] = deque()
+        self.busy = False
+        self._max_batch = max_batch
+        self._max_steps = max_steps
+
+    @property
+    def free(self) -> int:
+        pool = self.localizer.scorer.pool
+        return pool.slots - pool.used
+
+    def take(self) -> _Job | None:
+        """The next job: the lanes that have waited longest, a few frames of each."""
+        job = _Job([], [])
+        while self.ready and len(job.shares) < self._max_batch:
+            lane = self.ready.popleft()
+            if lane.closed:
+                continue
+            lane.running = min(len(lane.waiting), self._max_steps)
+            frames: list[GridFrame] = []
+            for _ in range(lane.running):
+                frame, arrived = lane.waiting.popleft()
+                frames.append(frame)
+                job.arrived.append(arrived)
+            job.shares.append(_Share(lane, frames))
+        job.shares.sort(key=lambda share: len(share.frames), reverse=True)
+        return job if job.shares else None
+
+    def step(self, job: _Job) -> None:
+        """The s-th frames of all lanes that have one, side by side, for every s."""
+        shares = job.shares
+        slots = np.array([share.lane.slot for share in shares], np.int64)
+        for s in range(len(shares[0].frames)):
+            # Those who have an s-th frame are a prefix: the longest come first.
+            live = shares if s == 0 else [share for share in shares if len(share.frames) > s]
+            frames = [share.frames[s] for share in live]
+            begin = perf_counter()
+            scores, events = self.localizer.step(slots[: len(live)], frames)
+            job.seconds.append(perf_counter() - begin)
+            job.widths.append(len(live))
+            self._note(live, frames, scores, events)
+
+    def _note(
+        self, live: list[_Share], frames: list[GridFrame], scores: Floats, events: list[tuple[int, SegmentEvent]]
+    ) -> None:
+        curious = [row for row, share in enumerate(live) if share.lane.sink.wants_scores]
+        tops = dict(zip(curious, best_classes(scores[curious]), strict=True)) if curious else {}
+        for row, (share, frame) in enumerate(zip(live, frames, strict=True)):
+            share.told.append((frame, tops.get(row, []), []))
+        for row, event in events:
+            live[row].told[-1][2].append(event)
+        if np.isnan(scores[:, 0]).any():
+            for row in np.flatnonzero(np.isnan(scores[:, 0])):
+                live[row].spoilt = True
 
 
 class BatchScheduler:
-    """The batcher and its engine thread. `scorer` belongs to it from here on."""
+    """Lanes, and the workers that step them. Lives on one event loop."""
 
     def __init__(
         self,
-        scorer: StepScorer,
-        executor: Executor,
+        engines: Sequence[tuple[OnlineLocalizer, Executor]],
         metrics: Metrics,
-        model: str,
         *,
-        fps: float = 30.0,
         max_batch: int = 64,
         max_steps: int = 16,
     ) -> None:
-        self._scorer = scorer
-        self._executor = executor
-        self._max_batch = max_batch
-        self._max_steps = max_steps
-        self._ready: deque[Lane] = deque()
-        self._in_job: set[Lane] = set()
-        self._wake = asyncio.Event()
+        self._workers = [_Worker(localizer, executor, max_batch, max_steps) for localizer, executor in engines]
+        manifest = engines[0][0].manifest
+        self._state = manifest.state
         self._stage_queue = metrics.stage.labels("queue")
         self._stage_infer = metrics.stage.labels("infer")
-        self._latency = metrics.frame_latency.labels(model)
-        self._batch_size = metrics.batch_size.labels(model)
-        self._media_seconds = metrics.media_seconds.labels(model)
-        self._frame_seconds = 1 / fps
+        self._latency = metrics.frame_latency.labels(manifest.name)
+        self._batch_size = metrics.batch_size.labels(manifest.name)
+        self._media_seconds = metrics.media_seconds.labels(manifest.name)
+        self._frame_seconds = 1 / manifest.fps
+        self._loop = asyncio.get_running_loop()
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._closed = False
         self.pending = 0
         """Frames of all lanes that have no scores yet."""
+        self.scored = 0
+        """Frames scored since the beginning."""
+        self.scored_live = 0
+        """Those of them for which somebody waited."""
 
     @property
     def lanes(self) -> int:
-        return self._scorer.pool.used
+        return sum(worker.localizer.scorer.pool.used for worker in self._workers)
 
     @property
-    def free_lanes(self) -> int:
-        return self._scorer.pool.slots - self._scorer.pool.used
+    def slots(self) -> int:
+        return sum(worker.localizer.scorer.pool.slots for worker in self._workers)
 
     @property
     def state_bytes(self) -> int:
-        return self._scorer.pool.used * self._scorer.pool.spec.bytes_per_stream
+        return self.lanes * self._state.bytes_per_stream
 
-    def open(self, sink: ScoreSink) -> Lane:
-        """A lane for a new track. Raises Overloaded when all slots are taken."""
-        return Lane(self._scorer.open(), sink)
+    def open(self, sink: ScoreSink, options: DecodingOptions, allowed: Flags | None = None) -> Lane:
+        """A lane for a new track, on the emptiest worker. Raises Overloaded when all slots are taken."""
+        worker = max(self._workers, key=lambda worker: worker.free)
+        if not worker.free:
+            raise Overloaded(f"all {self.slots} stream slots are taken")
+        return Lane(worker, worker.localizer.open(options, allowed), sink)
 
     def submit(self, lane: Lane, frames: Sequence[GridFrame]) -> None:
-        """Queue frames; their scores come to the lane's sink, in this order."""
+        """Queue frames; what they lead to comes to the lane's sink, in this order."""
         if lane.closed or not frames:
             return
         now = perf_counter()
-        if not lane.waiting and lane not in self._in_job:
-            self._ready.append(lane)
-        lane.waiting.extend((frame, now) for frame in frames)
+        if not lane.waiting and not lane.running:
+            self._get_ready(lane)
+        for frame in frames:
+            lane.waiting.append((frame, now))
         self.pending += len(frames)
-        self._wake.set()
+
+    def finish(self, lane: Lane, forced: Forced) -> list[SegmentEvent]:
+        """Close what is open in a lane that has nothing pending; it may go on afterwards."""
+        assert not lane.pending, "a lane's segments end when its frames are scored"
+        return lane.worker.localizer.finish(lane.slot, forced)
 
     def close(self, lane: Lane) -> None:
         """Forget the lane and what waits in it. Its slot is free at once, or when the running job has ended."""
@@ -138,108 +251,93 @@ class BatchScheduler:
         lane.closed = True
         self.pending -= len(lane.waiting)
         lane.waiting.clear()
-        if lane not in self._in_job:
-            self._scorer.close(lane.slot)
+        if not lane.running:
+            lane.worker.localizer.close(lane.slot)
 
-    async def run(self) -> None:
-        """Batch for ever; cancel to stop."""
-        loop = asyncio.get_running_loop()
-        while True:
-            job = self._take()
-            if not job:
-                self._wake.clear()
-                await self._wake.wait()
-                continue
-            running = loop.run_in_executor(self._executor, self._step, job)
-            try:
-                result = await asyncio.shield(running)
-            except asyncio.CancelledError:
-                await asyncio.wait([running])
-                self._end(job)
-                raise
-            except Exception as error:
-                self._fail(job, error)
-            else:
-                self._deliver(job, result)
+    async def stop(self) -> None:
+        """Take no further job; returns when the running ones have ended."""
+        self._closed = True
+        await self._idle.wait()
 
-    def _take(self) -> list[_Share]:
-        """The next job: the lanes that have waited longest, a few frames of each."""
+    # --- jobs -----------------------------------------------------------------------------------------------------
+
+    def _get_ready(self, lane: Lane) -> None:
+        worker = lane.worker
+        worker.ready.append(lane)
+        if not worker.busy:  # at the end of this turn of the loop, so that what arrived in it goes side by side
+            worker.busy = True
+            self._loop.call_soon(self._start, worker)
+
+    def _start(self, worker: _Worker) -> None:
+        job = None if self._closed else worker.take()
+        if job is None:
+            worker.busy = False
+            if not any(one.busy for one in self._workers):
+                self._idle.set()
+            return
+        self._idle.clear()
         now = perf_counter()
-        job: list[_Share] = []
-        while self._ready and len(job) < self._max_batch:
-            lane = self._ready.popleft()
+        self._stage_queue.observe(now - min(job.arrived))
+        future = worker.executor.submit(worker.step, job)
+        if future.done():
+            self._end(worker, job, future)
+        else:
+            future.add_done_callback(lambda done: self._loop.call_soon_threadsafe(self._end, worker, job, done))
+
+    def _end(self, worker: _Worker, job: _Job, future: Future[None]) -> None:
+        """Lanes closed meanwhile free their slots, lanes with more frames are ready again, everybody is told."""
+        for share in job.shares:
+            lane = share.lane
+            lane.running = 0
+            self.pending -= len(share.frames)
+            if lane.closed:
+                worker.localizer.close(lane.slot)
+            elif lane.waiting:
+                worker.ready.append(lane)
+        if worker.inline:  # whoever else waits for the loop has a turn first
+            self._loop.call_soon(self._start, worker)
+        else:
+            self._start(worker)
+        error = future.exception()
+        if error is None:
+            self._measure(job)
+            self._deliver(job)
+        else:
+            self._fail(job, error)
+
+    def _measure(self, job: _Job) -> None:
+        arrived = np.array(job.arrived)
+        self._latency.observe_many(perf_counter() - arrived)
+        self._stage_infer.observe_many(np.array(job.seconds))
+        self._batch_size.observe_many(np.array(job.widths))
+        self._media_seconds.inc(len(arrived) * self._frame_seconds)
+        self.scored += len(arrived)
+        self.scored_live += sum(len(share.frames) for share in job.shares if share.lane.sink.live)
+
+    def _deliver(self, job: _Job) -> None:
+        for share in job.shares:
+            lane = share.lane
             if lane.closed:
                 continue
-            count = min(len(lane.waiting), self._max_steps)
-            taken = [lane.waiting.popleft() for _ in range(count)]
-            lane.running = count
-            self._in_job.add(lane)
-            job.append(_Share(lane, [frame for frame, _ in taken], [arrived for _, arrived in taken]))
-            self._stage_queue.observe(now - taken[0][1])
-        job.sort(key=lambda share: len(share.frames), reverse=True)
-        return job
-
-    def _step(self, job: list[_Share]) -> _Result:
-        """In the engine's thread: the s-th frames of all lanes that have one, side by side, for every s."""
-        result = _Result([[] for _ in job], [[] for _ in job], [])
-        slots = np.array([share.lane.slot for share in job], np.int64)
-        for s in range(len(job[0].frames)):
-            live = [share.frames[s] for share in job if len(share.frames) > s]  # a prefix: the longest come first
-            for share, frame in zip(job, live, strict=False):
-                if frame.first:
-                    self._scorer.restart(share.lane.slot)
-            begin = perf_counter()
-            scores, boundaries = self._scorer.step(slots[: len(live)], np.stack([frame.pose for frame in live]))
-            result.step_seconds.append(perf_counter() - begin)
-            for i in range(len(live)):
-                result.scores[i].append(scores[i])
-                result.boundaries[i].append(boundaries[i])
-        return result
-
-    def _deliver(self, job: list[_Share], result: _Result) -> None:
-        now = perf_counter()
-        self._end(job)
-        for seconds in result.step_seconds:
-            self._stage_infer.observe(seconds)
-        for s in range(len(result.step_seconds)):
-            self._batch_size.observe(sum(len(share.frames) > s for share in job))
-        for share, scores, boundaries in zip(job, result.scores, result.boundaries, strict=True):
-            self._media_seconds.inc(len(share.frames) * self._frame_seconds)
-            for arrived in share.arrived:
-                self._latency.observe(now - arrived)
-            if share.lane.closed:
-                continue
-            told, edges = np.stack(scores), np.stack(boundaries)
-            if not (np.isfinite(told).all() and np.isfinite(edges).all()):  # its state is spoilt for good
+            if share.spoilt:
                 log.error("scores_not_finite")
-                self._lose(share.lane, EngineFailure("the network's scores are not finite"))
+                self._lose(lane, EngineFailure("the network's scores are not finite"))
                 continue
             try:
-                share.lane.sink.scored(share.frames, told, edges)
-            except Exception as error:  # one track's fault must not stop the batcher, and with it everybody else
+                for frame, top, events in share.told:
+                    lane.sink.scored(frame, top, events)
+                lane.sink.settled()
+            except Exception as error:  # one track's fault must not stop the engine, and with it everybody else
                 log.exception("scores_not_taken")
-                self._lose(share.lane, EngineFailure(f"scores could not be taken: {error!r}"))
+                self._lose(lane, EngineFailure(f"scores could not be taken: {error!r}"))
 
-    def _fail(self, job: list[_Share], error: Exception) -> None:
+    def _fail(self, job: _Job, error: BaseException) -> None:
         failure = error if isinstance(error, EngineFailure) else EngineFailure(f"the engine failed: {error!r}")
-        log.error("engine_failed", detail=failure.detail, lanes=len(job))
-        self._end(job)
-        for share in job:
+        log.error("engine_failed", detail=failure.detail, lanes=len(job.shares))
+        for share in job.shares:
             if not share.lane.closed:
                 self._lose(share.lane, failure)
 
     def _lose(self, lane: Lane, failure: EngineFailure) -> None:
         self.close(lane)
         lane.sink.failed(failure)
-
-    def _end(self, job: list[_Share]) -> None:
-        """The job is over: slots of lanes closed meanwhile are free now, lanes with more frames are ready again."""
-        for share in job:
-            lane = share.lane
-            self.pending -= len(share.frames)
-            lane.running = 0
-            self._in_job.discard(lane)
-            if lane.closed:
-                self._scorer.close(lane.slot)
-            elif lane.waiting:
-                self._ready.append(lane)

@@ -1,38 +1,77 @@
-"""One stream: who is in it and what was decided about them. Sans-IO.
+"""One stream: who is in it and what was decided about them. Sans-IO, on the event loop.
 
-Frames enter as typed structs, everything that the client is to know is posted to the outbox. What comes from the client
-calls `Session` directly; what comes from the engine arrives through its tracks. A person unseen for `gap_reset` seconds
-of media time has left. Whatever closes segments (`finish`, `flush`, a frame that finds someone `absent`) expects that
-everything accepted is scored (`outbox.changes.until(session.idle)`); `close` gives every lane back at any time. Of a
-failed engine the session only passes on the news: `fail` ends the stream.
+Client messages enter in order and become *steps*: a frame to push, a flush, the end. A step waits until it can be done: a
+frame until there is room for it, whatever closes segments (a flush, the end, a frame that finds somebody absent) until
+everything before it is scored. While steps wait, the session is `blocked`, and its socket is not read. What comes from the
+engine arrives through the tracks and may let waiting steps go on. Everything that the client is to know goes to the outbox.
+
+A person unseen for `gap_reset` seconds of media time has left. `close` gives every lane back at any time. A failed engine
+ends the stream at once; any other end comes after all that was accepted is scored, and ends every open segment.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Sequence
-from time import monotonic
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
 
 from msgspec import to_builtins
 
 from poseline import protocol
-from poseline.errors import BadTimestamps, EngineFailure, InputError, Overloaded, TooLarge
+from poseline.errors import BadTimestamps, Draining, EngineFailure, InputError, Overloaded, PoselineError, TooLarge
 from poseline.keypoints import read_keypoints
-from poseline.online import OnlineLocalizer, class_mask, open_converter
+from poseline.online import class_mask, open_converter
 from poseline.resampling import GridFrame
 from poseline.segments import Forced, SegmentEvent
 from poseline.skeleton import Floats
 from poseline.translation import coordinates_of, decoding_options, layout_of
+from poseline_service.account import Account
+from poseline_service.errors import OutOfOrder
 from poseline_service.metrics import Metrics
-from poseline_service.outbox import Outbox, Pace, segment_message, top_scores
+from poseline_service.outbox import Outbox, segment_message
+from poseline_service.problems import close_code, error_message
+from poseline_service.scheduler import Top
 from poseline_service.settings import ServiceSettings
-from poseline_service.tracks import LATEST, LoadedModel, Track, approximation, check_name
+from poseline_service.tracks import LATEST, LoadedModel, Track, TrackOptions, approximation, check_name
 
-_WARNINGS = {
-    "late_frame": "frames came later than a newer one and were dropped",
-    "duplicate_frame": "frames had the time of an earlier one and were dropped",
-    "track_limit": "people were ignored because too many tracks are alive",
-}
+
+class Link(Protocol):
+    """The socket, as far as a session cares."""
+
+    @property
+    def writable(self) -> bool:
+        """The client takes what it is told."""
+        ...
+
+    def read_on(self) -> None:
+        """The session is no longer blocked."""
+        ...
+
+    def end(self, code: int, reason: str) -> None:
+        """Close the socket once everything posted has left."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Push:
+    t: float
+    number: int
+    people: list[tuple[str, Floats]]
+    """Name and native pose (16, 4) of everybody seen."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Flush:
+    track_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class _End:
+    forced: Forced
+    code: int
+    reason: str
+    error: PoselineError | None = None
 
 
 class Session:
@@ -45,178 +84,232 @@ class Session:
         settings: ServiceSettings,
         metrics: Metrics,
         outbox: Outbox,
-        fail: Callable[[EngineFailure], None],
+        link: Link,
     ) -> None:
         self._model = model.named(start.model)
         self._settings = settings
         self._metrics = metrics
         self._outbox = outbox
+        self._link = link
         self._manifest = manifest = model.bundle.manifest
         if start.fps is not None and not start.fps > 0:
             raise InputError(f"fps is {start.fps:g}, expected more than 0", param="fps")
         self._layout = layout_of(start.layout)
         self._coordinates = coordinates_of(start.coordinates)
-        self._convert = open_converter(manifest, self._layout, self._coordinates)
-        self._choice = start.options
-        self._decoding = decoding_options(start.options, manifest.decoding)
-        self._allowed = class_mask(manifest, start.options.classes)
+        self._converter = open_converter(manifest, self._layout, self._coordinates)
+        self._choice = choice = start.options
+        decoding, allowed = decoding_options(choice, manifest.decoding), class_mask(manifest, choice.classes)
+        self._options = TrackOptions(decoding, allowed, choice.gap_reset, choice.scores_hz, live=True)
+        self._frames_received = metrics.frames_received.labels(manifest.name)
 
-        self._fail = fail
+        self._steps: deque[_Push | _Flush | _End] = deque()
+        self._ending = self._failed = False
         self._tracks: dict[str, Track] = {}
         self._segment_ids: dict[tuple[Track, int], str] = {}
-        self._paces: dict[Track, Pace] = {}
         self._segments = self._finals = 0
-
-        self._began = monotonic()
-        self._first_t: float | None = None
-        self._last_t = 0.0
-        self._received = self._late = self._grid_frames = 0
-        self._busy_since: float | None = None
-        self._busy_seconds = 0.0
-        self._client_seq = -1
-        self._unacked = 0
-        self._acked_at = self._began
-        self._to_warn: Counter[str] = Counter()
-        self._warned: set[str] = set()
+        self._pending = 0
+        self._account = Account(settings, manifest.fps, outbox.post)
         self._post_started()
-
-    @property
-    def model_name(self) -> str:
-        return self._manifest.name
 
     # --- what comes from the client -------------------------------------------------------------------------------
 
-    def push(self, frame: protocol.Frame, client_seq: int) -> None:
-        """One frame; where it finds someone absent, all before it must be scored.
+    @property
+    def blocked(self) -> bool:
+        """Something accepted cannot be done yet: the client should be read no further."""
+        return bool(self._steps)
 
-        Raises MalformedMessage, BadTimestamps, ShapeMismatch, BadNumber, TooLarge; a frame that raises changes nothing.
-        """
-        people = self._read(frame, client_seq)
-        self._received += 1
-        self._unacked += 1
-        self._client_seq = client_seq
-        self._metrics.frames_received.labels(self.model_name).inc()
-        if self._first_t is None:
-            self._first_t = frame.t
-        elif frame.t <= self._last_t:
-            self._late += 1
-            self._drop("duplicate_frame" if frame.t == self._last_t else "late_frame")
+    def receive(self, message: protocol.ClientMessage) -> None:
+        """Carry out a message, now or as soon as it can be. What is wrong with it ends the session."""
+        if self._ending:
             return
-        self._last_t = frame.t
-        self._end_absent(frame.t)
-        for name, pose in people:
-            self._push_person(name, frame.t, pose)
-        self._busy()
+        try:
+            self._receive(message)
+        except InputError as error:
+            self.end("close", error)
+        else:
+            self.advance()
 
-    def _read(self, frame: protocol.Frame, client_seq: int) -> list[tuple[str, Floats]]:
-        """Everybody's name and native pose."""
+    def _receive(self, message: protocol.ClientMessage) -> None:
+        match message:
+            case protocol.Frames():
+                self._receive_frames(message.seq, message.frames)
+            case protocol.Flush():
+                self._steps.append(_Flush(message.track_id))
+            case protocol.SessionClose():
+                self.end("close")
+            case protocol.SessionStart():
+                raise OutOfOrder("a second session.start came; a session starts once")
+            case protocol.Keepalive():
+                pass
+
+    def end(self, forced: Forced, error: PoselineError | None = None) -> None:
+        """End the stream once everything accepted is scored. `drain` drops what waits and has not been accepted."""
+        if self._ending:
+            return
+        self._ending = True
+        if forced == "drain":
+            self._steps.clear()
+        code, reason = (1000, "client") if error is None else (close_code(error), error.code)
+        self._steps.append(_End(forced, code, reason, error))
+        self.advance()
+
+    def _receive_frames(self, seq: int, frames: list[protocol.Frame]) -> None:
+        """Raises BadTimestamps, ShapeMismatch, BadNumber, TooLarge, MalformedMessage; the frame at fault changes nothing."""
+        limit = self._settings.frames_per_message
+        if len(frames) > limit:
+            what = f"a message holds {len(frames)} frames, the limit is {limit}"
+            raise TooLarge(what, param="frames", code="too_many_frames")
+        try:
+            self._steps.extend(self._read(seq, frames))
+        except InputError:
+            if len(frames) == 1:
+                raise
+            for number, frame in enumerate(frames, seq):  # those before the bad one are good
+                self._steps.extend(self._read(number, [frame]))
+
+    def _read(self, seq: int, frames: list[protocol.Frame]) -> list[_Push]:
+        """All poses of a message at once."""
+        found: list[tuple[str, int]] = []
+        for number, frame in enumerate(frames, seq):
+            self._check(frame, number)
+            found += [(person.id, number) for person in frame.people]
+        if not found:
+            return [_Push(frame.t, number, []) for number, frame in enumerate(frames, seq)]
+
+        def where(i: int) -> str:
+            return f" (track {found[i][0]}, frame {found[i][1]})"
+
+        keypoints = [person.kp for frame in frames for person in frame.people]
+        read = read_keypoints(keypoints, self._layout, self._coordinates.dims, where)
+        poses = iter(self._converter.convert(read))
+        return [
+            _Push(frame.t, number, [(person.id, next(poses)) for person in frame.people])
+            for number, frame in enumerate(frames, seq)
+        ]
+
+    def _check(self, frame: protocol.Frame, number: int) -> None:
         if not abs(frame.t) <= LATEST:
-            raise BadTimestamps(
-                f"frame {client_seq} has t {frame.t:g}, expected at most ±{LATEST:g} seconds", param="t"
-            )
+            what = f"frame {number} has t {frame.t:g}, expected at most ±{LATEST:g} seconds"
+            raise BadTimestamps(what, param="t")
         limit = self._settings.people_per_frame
         if len(frame.people) > limit:
-            what = f"frame {client_seq} holds {len(frame.people)} people, the limit is {limit}"
+            what = f"frame {number} holds {len(frame.people)} people, the limit is {limit}"
             raise TooLarge(what, param="people", code="too_many_people")
-        people: list[tuple[str, Floats]] = []
         for person in frame.people:
-            check_name(person.id, "id")
-            kp = read_keypoints([person.kp], self._layout, self._coordinates.dims, person.id, client_seq)
-            people.append((person.id, self._convert(kp[0][0], kp[1][0])))
-        return people
+            if person.id not in self._tracks:
+                check_name(person.id, "id")
 
-    def _push_person(self, name: str, t: float, pose: Floats) -> None:
-        track = self._tracks.get(name) or self._open(name, t)
-        if track is None:
-            self._drop("track_limit")
-        elif dropped := track.push(t, pose).dropped:
-            self._drop(dropped)  # the same person twice in one frame
+    # --- steps ----------------------------------------------------------------------------------------------------
+
+    def advance(self) -> None:
+        """Do every step that can be done."""
+        steps, was_blocked = self._steps, bool(self._steps)
+        while steps and self._can(steps[0]):
+            step = steps.popleft()
+            if type(step) is _Push:
+                self._push(step)
+            elif type(step) is _Flush:
+                self._flush(step.track_id)
+            elif type(step) is _End:
+                self._finish(step)
+        self._account.acknowledge_if_many(self._pending)
+        if was_blocked and not steps:
+            self._link.read_on()
+
+    def _can(self, step: _Push | _Flush | _End) -> bool:
+        if self._pending == 0:
+            return type(step) is not _Push or self._link.writable
+        if type(step) is not _Push:
+            return False
+        return self._pending < self._settings.queue_frames and self._link.writable and not self._absent(step.t)
+
+    def _absent(self, now: float) -> list[Track]:
+        """Who will have left when a frame of that media time comes."""
+        gap = self._choice.gap_reset
+        return [track for track in self._tracks.values() if (seen := track.last_t) is not None and now - seen > gap]
+
+    def _push(self, step: _Push) -> None:
+        self._frames_received.inc()
+        if dropped := self._account.receive(step.t, step.number):
+            self._drop(dropped)
+            return
+        for track in self._absent(step.t):
+            del self._tracks[track.name]
+            self._end_track(track, "track_end", "absent")
+        for name, pose in step.people:
+            track = self._tracks.get(name) or self._open(name, step.t)
+            if track is None:
+                self._drop("track_limit")
+                continue
+            push = track.push(step.t, pose)
+            if push.frames:
+                self._pending += len(push.frames)
+                self._account.accept(len(push.frames))
+            elif push.dropped:
+                self._drop(push.dropped)  # the same person twice in one frame
 
     def _open(self, name: str, t: float) -> Track | None:
         """A track for a newcomer, or None where there is no room for one."""
         if len(self._tracks) >= self._settings.tracks_per_session:
             return None
-        localizer = OnlineLocalizer(
-            self._manifest, self._decoding, allowed=self._allowed, gap_reset=self._choice.gap_reset
-        )
         try:
-            track = Track(name, localizer, self._model.scheduler, self)
+            track = Track(name, self._model, self._options, self)
         except Overloaded:
             return None
         self._tracks[name] = track
-        self._paces[track] = Pace(self._choice.scores_hz)
         self._outbox.post(protocol.TrackStarted(track_id=name, t=t))
         return track
 
     def _drop(self, code: str) -> None:
         self._metrics.frames_dropped.labels(code.removesuffix("_frame")).inc()
-        self._to_warn[code] += 1
-        if code not in self._warned:  # the first at once, the rest counted until the next ack
-            self._warned.add(code)
-            self._warn(code)
+        self._account.warn(code)
 
-    def _warn(self, code: str) -> None:
-        count = self._to_warn.pop(code)
-        self._outbox.post(protocol.Warn(code=code, detail=f"{count} {_WARNINGS[code]}", count=count))
-
-    def absent(self, now: float) -> list[Track]:
-        """Who will have left when a frame of that media time comes."""
-        gap = self._choice.gap_reset
-        return [
-            track
-            for track in self._tracks.values()
-            if (seen := track.localizer.last_t) is not None and now - seen > gap
-        ]
-
-    def _end_absent(self, now: float) -> None:
-        for track in self.absent(now):
-            del self._tracks[track.name]
-            self._end(track, "track_end", "absent")
-
-    def flush(self, track_id: str | None) -> None:
+    def _flush(self, track_id: str | None) -> None:
         """Close open segments of one track or all, and say so. A track that has just ended has nothing open."""
         for name, track in self._tracks.items():
             if track_id in (None, name):
-                self._tell(track, track.localizer.finish("flush"))
-        self._outbox.post(protocol.Flushed(t=round(self._last_t, 6)))
+                self._tell(track, track.finish("flush"))
+        self._outbox.post(protocol.Flushed(t=round(self._account.last_t, 6)))
 
-    def ack(self) -> None:
-        """Say what was accepted, and what was dropped since the last time."""
-        for code in list(self._to_warn):
-            self._warn(code)
-        media = self._grid_frames / self._manifest.fps
-        self._outbox.post(
-            protocol.Ack(
-                client_seq=self._client_seq,
-                t=round(self._last_t, 6),
-                queue_depth=self.pending,
-                realtime_factor=round(self._busy_seconds / media, 4) if media else 0.0,
-                dropped=self._late,
-            )
-        )
-        self._unacked = 0
-        self._acked_at = monotonic()
+    def _finish(self, step: _End) -> None:
+        """End every track, acknowledge every frame, and say the last word."""
+        for track in self._tracks.values():
+            self._end_track(track, step.forced, step.forced)
+        self._tracks.clear()
+        self._account.acknowledge_rest()
+        if step.error is None or isinstance(step.error, Draining):
+            self._outbox.post(self._account.totals(self._finals))
+        else:
+            self._outbox.post(error_message(step.error, fatal=True))
+        self._link.end(step.code, step.reason)
 
-    def ack_due(self) -> float | None:
-        """The moment (monotonic) at which an ack should be sent; None while there is nothing to acknowledge."""
-        if not self._unacked:
-            return None
-        return 0.0 if self._unacked >= self._settings.ack_frames else self._acked_at + self._settings.ack_seconds
+    def _end_track(self, track: Track, forced: Forced, reason: str) -> None:
+        self._tell(track, track.finish(forced))
+        track.close()
+        self._outbox.post(protocol.TrackEnded(track_id=track.name, t=round(track.last_t or 0.0, 6), reason=reason))
 
     # --- what comes from the engine -------------------------------------------------------------------------------
 
-    def absorbed(self, track: Track, frame: GridFrame, scores: Floats, events: Sequence[SegmentEvent]) -> None:
-        self._grid_frames += 1
-        if self._paces[track].takes(frame.t):
-            self._outbox.post(protocol.Scores(t=round(frame.t, 6), track_id=track.name, top=top_scores(scores)))
-        self._tell(track, events)
+    def absorbed(self, track: Track, frame: GridFrame, top: Top, events: Sequence[SegmentEvent]) -> None:
+        self._pending -= 1
+        if top:
+            self._outbox.post(protocol.Scores(t=round(frame.t, 6), track_id=track.name, top=top))
+        if events:
+            self._tell(track, events)
 
     def settled(self, track: Track) -> None:
-        self._busy()
-        self._outbox.changes.notify()
+        self._account.settle(self._pending)
+        if self._steps:
+            self.advance()
 
     def failed(self, track: Track, error: EngineFailure) -> None:
-        self._fail(error)
+        """Nothing more can be scored: what waits is lost, and the client is told so at once."""
+        if not self._failed:
+            self._ending = self._failed = True
+            self._steps.clear()
+            self._outbox.post(error_message(error, fatal=True))
+            self.close()
+            self._link.end(close_code(error), error.code)
 
     def _tell(self, track: Track, events: Sequence[SegmentEvent]) -> None:
         for event in events:
@@ -228,84 +321,40 @@ class Session:
             if event.phase in ("final", "retracted"):
                 del self._segment_ids[key]
             self._finals += event.phase == "final"
-            self._metrics.segments.labels(self.model_name, event.label, event.phase).inc()
+            self._metrics.segments.labels(self._manifest.name, event.label, event.phase).inc()
             if event.phase == "final" or self._choice.partials != "none":
                 self._outbox.post(segment_message(event, name, track.name))
 
-    def _end(self, track: Track, forced: Forced, reason: str) -> None:
-        self._tell(track, track.localizer.finish(forced))
-        del self._paces[track]
-        track.close()
-        t = track.localizer.last_t
-        self._outbox.post(protocol.TrackEnded(track_id=track.name, t=round(t or 0.0, 6), reason=reason))
-
     # --- the whole ------------------------------------------------------------------------------------------------
 
-    @property
-    def pending(self) -> int:
-        """Grid frames that have no scores yet."""
-        return sum(track.pending for track in self._tracks.values())
-
-    def idle(self) -> bool:
-        """Everything accepted is scored."""
-        return not self.pending
-
-    def has_room(self) -> bool:
-        """The client may be read on."""
-        return self.pending < self._settings.queue_frames and len(self._outbox) < self._settings.queue_messages
-
-    def finish(self, forced: Forced) -> None:
-        """End every track and acknowledge every frame. Everything accepted must be scored."""
-        for track in self._tracks.values():
-            self._end(track, forced, forced)
-        self._tracks.clear()
-        if self._unacked:
-            self.ack()
-
-    def post_totals(self) -> None:
-        """The last word of a session that ended well."""
-        media = 0.0 if self._first_t is None else self._last_t - self._first_t
-        self._outbox.post(
-            protocol.SessionClosed(
-                frames_received=self._received,
-                frames_processed=self._received - self._late,
-                frames_dropped=self._late,
-                media_seconds=round(media, 6),
-                wall_seconds=round(monotonic() - self._began, 3),
-                segments=self._finals,
-            )
-        )
+    def tick(self, now: float) -> None:
+        """To be called a few times a second (monotonic): what was not acknowledged for long is."""
+        if not self._ending:
+            self._account.acknowledge_if_old(now, self._pending)
 
     def close(self) -> None:
         """Give every lane back."""
+        self._ending = True
+        self._steps.clear()
         for track in self._tracks.values():
             track.close()
         self._tracks.clear()
 
-    def _busy(self) -> None:
-        """Keep the time during which frames of this session waited for the network."""
-        now = monotonic()
-        if self._busy_since is not None:
-            self._busy_seconds += now - self._busy_since
-        self._busy_since = now if self.pending else None
-
     def _post_started(self) -> None:
-        manifest, convert = self._manifest, self._convert
-        options = {name: value for name, value in self._decoding.model_dump().items() if name != "updates"}
-        chosen = {name: to_builtins(getattr(self._choice, name)) for name in ("classes", "gap_reset", "partials")}
+        manifest, approximate, choice = self._manifest, self._converter.approximate, self._choice
+        decoding = self._options.decoding.model_dump(exclude={"updates"})
+        chosen = ("classes", "gap_reset", "partials", "scores_hz", "on_overload")
         self._outbox.post(
             protocol.SessionStarted(
                 model=self._model.info(),
                 classes=list(manifest.classes),
-                layout_conversion=protocol.LayoutConversion(self._layout.name, manifest.layout, convert.approximate),
+                layout_conversion=protocol.LayoutConversion(self._layout.name, manifest.layout, approximate),
                 limits=self._settings.limits(),
                 algorithmic_latency=manifest.look_ahead / manifest.fps,
                 hop=1 / manifest.fps,
-                options=options
-                | chosen
-                | {"scores_hz": self._choice.scores_hz, "on_overload": self._choice.on_overload},
+                options=decoding | {name: to_builtins(getattr(choice, name)) for name in chosen},
             )
         )
-        if convert.approximate:
+        if approximate:
             detail = approximation(self._layout.name, manifest.layout)
             self._outbox.post(protocol.Warn(code="layout_approximate", detail=detail))

@@ -40,7 +40,20 @@ class ServiceSettings(BaseSettings):
         ge=1,
         description="Grid frames waiting for the network over which new work is refused: about two seconds of a core.",
     )
-    retry_after: float = Field(1.0, gt=0, description="Seconds after which a refused client may come back.")
+    retry_after: float = Field(2.0, gt=0, description="Seconds after which a refused client may come back.")
+
+    workers: int = Field(
+        0,
+        ge=0,
+        le=64,
+        description="Engine threads; 0 runs the engine on the event loop, which is best where that is the bottleneck.",
+    )
+    load_limit: float = Field(
+        0.85, gt=0, description="Share of a core in use at which streams are refused; measured. Above 1 never."
+    )
+    late_limit: float = Field(
+        0.03, gt=0, description="Seconds that the event loop may be late before streams are refused."
+    )
 
     max_batch: int = Field(64, ge=1, description="Tracks per step: beyond it a larger batch gains little on a core.")
     max_steps: int = Field(16, ge=1, description="Frames of one track per job: bounds how long live streams wait.")
@@ -50,7 +63,9 @@ class ServiceSettings(BaseSettings):
     people_per_frame: int = Field(16, ge=1, description="People in one frame.")
     tracks_per_session: int = Field(32, ge=1, description="Tracks alive in one session, or in one request.")
     queue_frames: int = Field(256, ge=1, description="Pending grid frames at which a session's socket is not read.")
-    queue_messages: int = Field(1024, ge=1, description="Unsent messages at which a session's socket is not read.")
+    unsent_bytes: int = Field(
+        256 * 1024, ge=1024, description="Bytes that a client has not read at which its own are read no further."
+    )
     ack_frames: int = Field(64, ge=1, description="Frames after which an ack is sent.")
     ack_seconds: float = Field(1.0, gt=0, description="Seconds after which an ack is sent if frames came.")
     start_seconds: float = Field(10.0, gt=0, description="Seconds from handshake to session.start.")

@@ -1,8 +1,8 @@
-"""One person on the way through the server: an `OnlineLocalizer` and a lane of the scheduler.
+"""One person on the way through the server: a frame grid and a lane of the scheduler.
 
-Native poses enter, scores come back from the engine in order, events leave to the listener: a stream's session or a
-finished recording, which so share every object. Everything happens on the event loop; who waits for something to
-change waits on `Changes`. A closed track gives its lane back, whatever state it was in.
+Native poses enter, scores and events come back from the engine in order and go to the listener: a stream's session or a
+finished recording, which so share every object. Everything happens on the event loop. A closed track gives its lane back,
+whatever state it was in.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from poseline.bundle import ModelBundle
+from poseline.decoding import DecodingOptions
 from poseline.errors import EngineFailure, MalformedMessage, UnknownModel
-from poseline.online import OnlineLocalizer
 from poseline.protocol import ModelInfo
-from poseline.resampling import GridFrame, GridPush
-from poseline.segments import SegmentEvent
-from poseline.skeleton import Floats
+from poseline.resampling import FrameGrid, GridFrame, GridPush
+from poseline.segments import Forced, SegmentEvent
+from poseline.skeleton import Flags, Floats
 from poseline.translation import model_info
-from poseline_service.scheduler import BatchScheduler
+from poseline_service.scheduler import BatchScheduler, Top
 
 
 @dataclass(frozen=True)
@@ -77,26 +77,46 @@ class Changes:
 class TrackListener(Protocol):
     """Who hears about a track. Called on the event loop."""
 
-    def absorbed(self, track: Track, frame: GridFrame, scores: Floats, events: Sequence[SegmentEvent]) -> None: ...
+    def absorbed(self, track: Track, frame: GridFrame, top: Top, events: Sequence[SegmentEvent]) -> None:
+        """The next grid frame is scored; `top` is empty where no scores were asked for."""
+        ...
 
     def settled(self, track: Track) -> None:
-        """Every score that came with the last job is absorbed."""
+        """Everything that came with the last job is absorbed."""
         ...
 
     def failed(self, track: Track, error: EngineFailure) -> None: ...
 
 
-class Track:
-    """One person: frames in, scored by the network in order, events out to the listener."""
+@dataclass(frozen=True)
+class TrackOptions:
+    """How somebody's tracks are localized. scores_hz: `Pace`. live: somebody waits for the scores."""
 
-    def __init__(
-        self, name: str, localizer: OnlineLocalizer, scheduler: BatchScheduler, listener: TrackListener
-    ) -> None:
+    decoding: DecodingOptions
+    allowed: Flags | None
+    gap_reset: float
+    scores_hz: float
+    live: bool
+
+
+class Track:
+    """One person: native poses in, scored by the network in order, events out to the listener."""
+
+    def __init__(self, name: str, model: LoadedModel, options: TrackOptions, listener: TrackListener) -> None:
+        manifest = model.bundle.manifest
         self.name = name
-        self.localizer = localizer
-        self._scheduler = scheduler
+        self.pace = Pace(options.scores_hz)
+        self.wants_scores = options.scores_hz > 0
+        self.live = options.live
+        self._grid = FrameGrid(manifest.fps, options.gap_reset, manifest.native)
+        self._scheduler = model.scheduler
         self._listener = listener
-        self._lane = scheduler.open(self)
+        self._lane = self._scheduler.open(self, options.decoding, options.allowed)
+
+    @property
+    def last_t(self) -> float | None:
+        """Media time of the newest accepted frame."""
+        return self._grid.last_t
 
     @property
     def pending(self) -> int:
@@ -105,13 +125,18 @@ class Track:
 
     def push(self, t: float, pose: Floats) -> GridPush:
         """A native pose (16, 4) at media time t."""
-        push = self.localizer.push(t, pose)
+        push = self._grid.push(t, pose)
         self._scheduler.submit(self._lane, push.frames)
         return push
 
-    def scored(self, frames: Sequence[GridFrame], scores: Floats, boundaries: Floats) -> None:
-        for frame, p, b in zip(frames, scores, boundaries, strict=True):
-            self._listener.absorbed(self, frame, p, self.localizer.absorb(frame, p, b))
+    def finish(self, forced: Forced) -> list[SegmentEvent]:
+        """Close what is open, once nothing is pending; the track may go on afterwards."""
+        return self._scheduler.finish(self._lane, forced)
+
+    def scored(self, frame: GridFrame, top: Top, events: Sequence[SegmentEvent]) -> None:
+        self._listener.absorbed(self, frame, top if self.wants_scores and self.pace.takes(frame.t) else [], events)
+
+    def settled(self) -> None:
         self._listener.settled(self)
 
     def failed(self, error: EngineFailure) -> None:
@@ -119,3 +144,22 @@ class Track:
 
     def close(self) -> None:
         self._scheduler.close(self._lane)
+
+
+class Pace:
+    """Which of a track's frames scores are told of: `hz` a second of media time on average, none for 0."""
+
+    def __init__(self, hz: float) -> None:
+        self._hz = hz
+        self._due: float | None = None
+
+    def takes(self, t: float) -> bool:
+        """To be asked once of every frame, in order."""
+        if self._hz <= 0:
+            return False
+        due, every = t if self._due is None else self._due, 1 / self._hz
+        if t < due - 1e-6:
+            return False
+        # Counted from when they were due, or rates that do not divide the grid's would come out lower.
+        self._due = due + every if t < due + every else t + every
+        return True

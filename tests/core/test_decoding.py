@@ -5,8 +5,24 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from poseline.decoding import Decision, DecodingOptions, SegmentDecoder
+from poseline.errors import StateError
+from poseline.segments import Forced
 
 QUIET = np.zeros(2, np.float32)
+
+
+class Alone:
+    """The decoder of one track."""
+
+    def __init__(self, options: DecodingOptions | None = None, allowed: np.ndarray | None = None) -> None:
+        self._decoder = SegmentDecoder(3, 2)
+        self._decoder.open(1, options or DecodingOptions(), allowed)
+
+    def push(self, p: np.ndarray, boundaries: np.ndarray) -> list[Decision]:
+        return [one for _, one in self._decoder.push(np.array([1]), p[None], boundaries[None])]
+
+    def flush(self, forced: Forced) -> list[Decision]:
+        return self._decoder.flush(1, forced)
 
 
 def scores(*p: float) -> np.ndarray:
@@ -17,7 +33,7 @@ def run(
     track: list[float], options: DecodingOptions | None = None, borders: dict[int, tuple[float, float]] | None = None
 ):
     """One class with these scores, frame by frame; flushed at the end."""
-    decoder = SegmentDecoder(2, options=options)
+    decoder = Alone(options)
     found: list[Decision] = []
     for t, p in enumerate(track):
         found += decoder.push(scores(p, 0.0), np.array((borders or {}).get(t, (0, 0)), np.float32))
@@ -95,7 +111,7 @@ def test_updates_come_at_their_interval() -> None:
 
 
 def test_only_allowed_classes_are_decided() -> None:
-    decoder = SegmentDecoder(2, allowed=np.array([False, True]))
+    decoder = Alone(allowed=np.array([False, True]))
     found = [d for _ in range(30) for d in decoder.push(scores(0.5, 0.45), QUIET)]
     assert {d.label for d in found} == {2}
 
@@ -112,7 +128,7 @@ LEVELS = st.sampled_from([0.0, 0.1, 0.25, 0.45, 0.9])
 @given(st.lists(st.tuples(LEVELS, LEVELS), min_size=1, max_size=150))
 def test_every_segment_lives_once(track: list[tuple[float, float]]) -> None:
     """started → updated* → (final | retracted), nothing after; finals in order of decision; spans well formed."""
-    decoder = SegmentDecoder(2, options=DecodingOptions(min_duration=0.1, updates=0.2))
+    decoder = Alone(DecodingOptions(min_duration=0.1, updates=0.2))
     found = [d for a, b in track for d in decoder.push(scores(a, b), QUIET)] + decoder.flush("close")
     assert decoder.flush("close") == [], "flushing left something open"
     by_key: dict[int, list[Decision]] = {}
@@ -128,3 +144,66 @@ def test_every_segment_lives_once(track: list[tuple[float, float]]) -> None:
         assert all(0 <= one.start < one.end <= len(track) for one in life)
     decided = [one.decided for one in found if one.phase == "final"]
     assert decided == sorted(decided)
+
+
+# --- many tracks side by side -----------------------------------------------------------------------------------------
+
+OPTIONS = (
+    DecodingOptions(min_duration=0.1, updates=0.2),
+    DecodingOptions(min_score=0.8, off_score=0.3, max_duration=1.0),
+    DecodingOptions(off_hang=0.0, min_duration=0.0),
+)
+TRACK = st.lists(st.tuples(LEVELS, LEVELS), min_size=1, max_size=80)
+
+
+def alone(track: list[tuple[float, float]], options: DecodingOptions) -> list[Decision]:
+    decoder = Alone(options)
+    return [d for a, b in track for d in decoder.push(scores(a, b), QUIET)] + decoder.flush("close")
+
+
+@settings(max_examples=60)
+@given(st.lists(TRACK, min_size=3, max_size=3), st.permutations(range(5)), st.randoms())
+def test_neighbours_slots_and_pace_change_nothing(tracks: list, slots: list[int], chance) -> None:
+    """Each with its own options, stepping whenever it likes, in slots that somebody else has left full."""
+    decoder = SegmentDecoder(5, 2)
+    for slot in range(5):
+        decoder.open(slot, OPTIONS[0])
+    for _ in range(7):
+        decoder.push(np.arange(5), np.array([[0, 1, 0]] * 5, np.float32), np.ones((5, 2), np.float32))
+    for slot, options in zip(slots, OPTIONS, strict=False):
+        decoder.open(slot, options)
+    found: list[list[Decision]] = [[], [], []]
+    at = [0, 0, 0]
+    while live := [i for i in range(3) if at[i] < len(tracks[i])]:
+        some = chance.sample(live, chance.randint(1, len(live)))
+        p = np.array([scores(*tracks[i][at[i]]) for i in some])
+        for row, one in decoder.push(np.array([slots[i] for i in some]), p, np.zeros((len(some), 2), np.float32)):
+            found[some[row]].append(one)
+        for i in some:
+            at[i] += 1
+    for i in range(3):
+        found[i] += decoder.flush(slots[i], "close")
+    assert found == [alone(track, options) for track, options in zip(tracks, OPTIONS, strict=True)]
+
+
+@settings(max_examples=60)
+@given(TRACK, TRACK)
+def test_a_saved_track_goes_on_elsewhere(before: list, after: list) -> None:
+    here, there = SegmentDecoder(2, 2), SegmentDecoder(4, 2)
+    here.open(1, OPTIONS[0])
+    there.open(2, OPTIONS[0])
+    found: list[Decision] = []
+    for a, b in before:
+        found += [one for _, one in here.push(np.array([1]), scores(a, b)[None], QUIET[None])]
+    there.load(2, here.save(1))
+    for a, b in after:
+        found += [one for _, one in there.push(np.array([2]), scores(a, b)[None], QUIET[None])]
+    assert found + there.flush(2, "close") == alone(before + after, OPTIONS[0])
+
+
+def test_a_state_of_other_classes_is_refused() -> None:
+    decoder = SegmentDecoder(1, 3)
+    decoder.open(0, DecodingOptions())
+    decoder.push(np.array([0]), np.array([[0, 0, 0, 1]], np.float32), QUIET[None])
+    with pytest.raises(StateError, match="of 2 classes here"):
+        SegmentDecoder(1, 2).load(0, decoder.save(0))

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from poseline import protocol
+from poseline.codec import CODECS, JSON, MSGPACK, Codec, decode_request, encode, encode_keypoints, schemas
 from poseline.decoding import DecodingOptions
 from poseline.errors import (
     BadConfidence,
@@ -29,7 +30,7 @@ from poseline.errors import (
     UnknownMessage,
     UnsupportedOption,
 )
-from poseline.keypoints import read_keypoints, read_tracks, write_keypoints
+from poseline.keypoints import pack_keypoints, read_keypoints, read_tracks, write_keypoints
 from poseline.protocol import (
     CoordinatesSpec,
     CustomLayout,
@@ -39,18 +40,17 @@ from poseline.protocol import (
     Person,
     StreamOptions,
     TrackSpec,
-    decode_client,
-    decode_request,
-    decode_server,
-    encode,
-    encode_keypoints,
 )
 from poseline.skeleton import BODY16
 from poseline.translation import UPDATE_SECONDS, coordinates_of, decoding_options, layout_of
 
 numbers = st.floats(-1e6, 1e6, allow_nan=False)
 joints = st.none() | st.lists(numbers, min_size=3, max_size=4)
-frames = st.builds(Frame, numbers, st.lists(st.builds(Person, st.text(), st.lists(joints, max_size=4)), max_size=3))
+frames = st.builds(
+    Frame,
+    numbers,
+    st.lists(st.builds(Person, st.text(), st.binary(max_size=8) | st.lists(joints, max_size=4)), max_size=3),
+)
 client_messages = st.one_of(
     st.builds(Frames, st.integers(0, 2**53), st.lists(frames, max_size=3)),
     st.builds(protocol.Flush, st.none() | st.text()),
@@ -64,21 +64,49 @@ client_messages = st.one_of(
 )
 
 
-@given(client_messages)
-def test_client_messages_survive_the_wire(message: protocol.ClientMessage) -> None:
-    assert decode_client(encode(message)) == message
+@pytest.mark.parametrize("codec", CODECS.values(), ids=CODECS)
+@given(message=client_messages)
+def test_client_messages_survive_the_wire(codec: Codec, message: protocol.ClientMessage) -> None:
+    assert codec.decode_client(codec.encode(message)) == message
 
 
-@given(st.integers(0, 2**53), numbers, st.lists(st.tuples(st.integers(0, 99), numbers), max_size=5))
-def test_server_messages_survive_the_wire(seq: int, t: float, top: list[tuple[int, float]]) -> None:
+@pytest.mark.parametrize("codec", CODECS.values(), ids=CODECS)
+@given(seq=st.integers(0, 2**53), t=numbers, top=st.lists(st.tuples(st.integers(0, 99), numbers), max_size=5))
+def test_server_messages_survive_the_wire(codec: Codec, seq: int, t: float, top: list[tuple[int, float]]) -> None:
     message = protocol.Scores(seq=seq, session_id="s", t=t, track_id="p", top=top)
-    assert decode_server(encode(message)) == message
+    assert codec.decode_server(codec.encode(message)) == message
 
 
-@given(st.binary(max_size=60))
-def test_no_bytes_raise_anything_but_an_error_of_ours(data: bytes) -> None:
+@pytest.mark.parametrize("codec", CODECS.values(), ids=CODECS)
+@given(data=st.binary(max_size=60))
+def test_no_bytes_raise_anything_but_an_error_of_ours(codec: Codec, data: bytes) -> None:
     with suppress(PoselineError):
-        decode_client(data)
+        codec.decode_client(data)
+
+
+@given(client_messages, st.data())
+def test_a_broken_binary_message_raises_nothing_but_an_error_of_ours(
+    message: protocol.ClientMessage, data: st.DataObject
+) -> None:
+    whole = bytearray(MSGPACK.encode(message))
+    at = data.draw(st.integers(0, len(whole) - 1))
+    whole[at] = data.draw(st.integers(0, 255))
+    with suppress(PoselineError):
+        MSGPACK.decode_client(bytes(whole[: data.draw(st.integers(0, len(whole)))]))
+
+
+@pytest.mark.parametrize("data", [b"", b"\xc1", MSGPACK.encode(protocol.Flush("p1"))[:-1]])
+def test_a_broken_binary_message_has_its_own_code(data: bytes) -> None:
+    with pytest.raises(MalformedMessage) as caught:
+        MSGPACK.decode_client(data)
+    assert caught.value.code == "invalid_msgpack"
+
+
+def test_packed_keypoints_are_bytes_in_one_encoding_and_base64_in_the_other() -> None:
+    message = Frames(0, [Frame(0.0, [Person("p1", bytes(range(8)))])])
+    assert bytes(range(8)) in MSGPACK.encode(message)
+    assert b'"kp":"AAECAwQFBgc="' in JSON.encode(message)
+    assert JSON.decode_client(JSON.encode(message)) == message
 
 
 def test_unset_fields_stay_off_the_wire() -> None:
@@ -86,12 +114,12 @@ def test_unset_fields_stay_off_the_wire() -> None:
 
 
 def test_unknown_fields_are_ignored() -> None:
-    message = decode_client('{"type":"flush","colour":"green","nested":{"a":[1,2]}}')
+    message = JSON.decode_client(b'{"type":"flush","colour":"green","nested":{"a":[1,2]}}')
     assert message == protocol.Flush()
 
 
 def test_a_client_ignores_message_types_from_the_future() -> None:
-    assert decode_server('{"type":"segment.sung","seq":1}') is None
+    assert JSON.decode_server(b'{"type":"segment.sung","seq":1}') is None
 
 
 @pytest.mark.parametrize(
@@ -116,18 +144,18 @@ def test_a_client_ignores_message_types_from_the_future() -> None:
 )
 def test_bad_text_is_told_apart(text: str, kind: type[PoselineError], code: str) -> None:
     with pytest.raises(kind) as caught:
-        decode_client(text)
+        JSON.decode_client(text.encode())
     assert caught.value.code == code
 
 
 def test_a_word_like_nan_in_a_string_is_no_number() -> None:
     with pytest.raises(MalformedMessage, match="malformed"):
-        decode_client('{"type":"flush","track_id":"nan" x}')
+        JSON.decode_client(b'{"type":"flush","track_id":"nan" x}')
 
 
 def test_the_message_says_where() -> None:
     with pytest.raises(MalformedMessage, match="Expected `float`") as caught:
-        decode_client('{"type":"frames","seq":0,"frames":[{"t":0,"people":[{"id":"p","kp":[["x"]]}]}]}')
+        JSON.decode_client(b'{"type":"frames","seq":0,"frames":[{"t":0,"people":[{"id":"p","kp":[["x"]]}]}]}')
     assert caught.value.param == "frames[0].people[0].kp[0][0]"
 
 
@@ -138,21 +166,24 @@ def pose(joint: Any = (1.0, 2.0, 3.0)) -> list[Any]:
     return [list(joint) for _ in BODY16.joints]
 
 
+def where(i: int) -> str:
+    return f" (track p, frame {i})"
+
+
 def test_keypoints_with_and_without_confidence() -> None:
-    found, confidence = read_keypoints([pose(), pose()], BODY16, 3, "p")
-    assert found.shape == (2, 16, 3)
-    assert (confidence == 1).all()
-    found, confidence = read_keypoints([pose((1, 2, 3, 0.5))], BODY16, 3, "p")
-    assert found[0, 0].tolist() == [1, 2, 3]
-    assert (confidence == 0.5).all()
+    found = read_keypoints([pose(), pose()], BODY16, 3, where)
+    assert found.shape == (2, 16, 4)
+    assert (found[..., 3] == 1).all()
+    found = read_keypoints([pose((1, 2, 3, 0.5))], BODY16, 3, where)
+    assert found[0, 0].tolist() == [1, 2, 3, 0.5]
 
 
 def test_null_is_missing() -> None:
     kp = pose()
     kp[3] = None
     kp[4] = [1.0, 2.0, 3.0, 0.25]
-    found, confidence = read_keypoints([kp], BODY16, 3, "p")
-    assert confidence[0, 2:5].tolist() == [1, 0, 0.25]
+    found = read_keypoints([kp], BODY16, 3, where)
+    assert found[0, 2:5, 3].tolist() == [1, 0, 0.25]
     assert not found[0, 3].any()
 
 
@@ -171,18 +202,54 @@ def test_null_is_missing() -> None:
 )
 def test_bad_keypoints_say_what_and_where(kp: list[Any], kind: type[PoselineError], match: str) -> None:
     with pytest.raises(kind, match=match):
-        read_keypoints([kp], BODY16, 3, "p1", 42)
+        read_keypoints([pose(), kp], BODY16, 3, lambda i: f" (track p1, frame {41 + i})")
 
 
 @given(st.integers(0, 2**32))
 def test_keypoints_survive_the_wire(seed: int) -> None:
     rng = np.random.default_rng(seed)
-    where = rng.normal(size=(3, 16, 3)).astype(np.float32)
+    joints = rng.normal(size=(3, 16, 3)).astype(np.float32)
     confidence = rng.choice([0, 0.5, 1], (3, 16)).astype(np.float32)
-    where[confidence == 0] = 0
-    found = read_keypoints(write_keypoints(where, confidence), BODY16, 3, "p")
-    np.testing.assert_allclose(found[0], where, atol=1e-6)
-    np.testing.assert_array_equal(found[1], confidence)
+    joints[confidence == 0] = 0
+    listed, packed = write_keypoints(joints, confidence), pack_keypoints(joints, confidence)
+    for kps in (listed, packed, [packed[0], listed[1], packed[2]]):
+        found = read_keypoints(kps, BODY16, 3, where)
+        np.testing.assert_allclose(found[..., :3], joints, atol=0 if kps is packed else 1e-6)
+        np.testing.assert_array_equal(found[..., 3], confidence)
+
+
+def packed(*joint: float) -> bytes:
+    return np.array([joint] * 16, "<f4").tobytes()
+
+
+@pytest.mark.parametrize(
+    ("kp", "kind", "match"),
+    [
+        (
+            packed(1, 2, 3),
+            ShapeMismatch,
+            "packed keypoints have 192 bytes, layout body16 in 3 dimensions has 256.*frame 1",
+        ),
+        (b"", ShapeMismatch, "have 0 bytes"),
+        (packed(1, 2, 3, 1)[:-1], ShapeMismatch, "have 255 bytes"),
+        (packed(math.inf, 2, 3, 1), BadNumber, "not a finite number.*frame 1"),
+        (packed(-2e6, 2, 3, 1), BadNumber, "beyond"),
+        (packed(1, 2, 3, 1.5), BadConfidence, "outside"),
+        (packed(1, 2, 3, -math.inf), BadConfidence, "outside"),
+    ],
+)
+def test_bad_packed_keypoints_say_what_and_where(kp: bytes, kind: type[PoselineError], match: str) -> None:
+    with pytest.raises(kind, match=match):
+        read_keypoints([packed(1, 2, 3, 1), kp], BODY16, 3, where)
+
+
+@pytest.mark.parametrize("place", range(4))
+def test_a_nan_anywhere_marks_its_joint_missing(place: int) -> None:
+    numbers = np.frombuffer(packed(1, 2, 3, 1), "<f4").reshape(16, 4).copy()
+    numbers[5, place] = math.nan
+    found = read_keypoints([numbers.tobytes()], BODY16, 3, where)[0]
+    assert found[5].tolist() == [0, 0, 0, 0]
+    assert found[4].tolist() == [1, 2, 3, 1]
 
 
 # --- recordings --------------------------------------------------------------------------------------------------
@@ -285,7 +352,7 @@ def test_bad_options(options: StreamOptions, kind: type[PoselineError], param: s
 
 
 def test_every_message_has_a_schema() -> None:
-    references, components = protocol.schemas([LocalizeRequest, Frames, protocol.SegmentFinal], "#/{name}")
+    references, components = schemas([LocalizeRequest, Frames, protocol.SegmentFinal], "#/{name}")
     assert references["Frames"] == {"$ref": "#/Frames"}
     assert components["SegmentFinal"]["properties"]["type"] == {"enum": ["segment.final"]}
     assert msgspec.json.encode(components)

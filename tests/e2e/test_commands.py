@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from made_up import request_of
-from poseline.protocol import encode
+from poseline.codec import encode
 from servers import ServerProcess
 
 FIELDS = ("track_id", "label", "start", "end", "score")

@@ -16,10 +16,12 @@ import uvicorn
 from made_up import NATIVE, frames_of, request_of
 from poseline.bundle import ModelBundle
 from poseline.client import RemoteError, StreamClient, play
-from poseline.protocol import Flushed, SegmentFinal, encode
+from poseline.codec import encode
+from poseline.protocol import Flushed, SegmentFinal
 from poseline.stepping import StepScorer
 from poseline_service import runtime
 from poseline_service.app import create_app
+from poseline_service.connection import streams
 from poseline_service.engine import LevelGraphs, open_scorer
 from poseline_service.settings import ServiceSettings
 from servers import free_ports
@@ -43,7 +45,9 @@ def brittle_scorer(bundle: ModelBundle, slots: int) -> StepScorer:
 async def serving(settings: ServiceSettings) -> AsyncIterator[str]:
     """The application in this very loop; its address."""
     app = create_app(settings)
-    server = uvicorn.Server(uvicorn.Config(app, host=settings.host, port=settings.port, log_config=None))
+    server = uvicorn.Server(
+        uvicorn.Config(app, host=settings.host, port=settings.port, log_config=None, ws=streams(app.state.runtime))
+    )
     task = asyncio.create_task(server.serve())
     address = f"{settings.host}:{settings.port}"
     async with httpx.AsyncClient() as http:

@@ -19,6 +19,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from made_up import NATIVE, frames_of, recording, request_of
 from poseline.bundle import GOLDEN, file_digest
 from poseline.client import ConnectionFailed, StreamClient, localize, play, timeline
+from poseline.codec import encode
 from poseline.protocol import (
     Ack,
     Frames,
@@ -27,7 +28,6 @@ from poseline.protocol import (
     ServerMessage,
     SessionStart,
     StreamOptions,
-    encode,
 )
 from servers import PATIENCE, ServerProcess
 

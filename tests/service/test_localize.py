@@ -12,7 +12,8 @@ import pytest
 
 from made_up import recording, request_of
 from poseline.client import request_for
-from poseline.protocol import FoundSegment, decode_response, encode
+from poseline.codec import decode_response, encode
+from poseline.protocol import FoundSegment
 from servers import ServerProcess
 
 JSON = {"Content-Type": "application/json"}

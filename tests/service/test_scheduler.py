@@ -12,16 +12,23 @@ import numpy as np
 import pytest
 
 from poseline.errors import EngineFailure, Overloaded
-from poseline.manifest import LevelSpec, RingSpec, StateSpec, TapSpec
+from poseline.manifest import LevelSpec, ModelManifest, RingSpec, StateSpec, TapSpec
+from poseline.online import OnlineLocalizer
 from poseline.resampling import GridFrame
+from poseline.segments import SegmentEvent
 from poseline.stepping import StepScorer
 from poseline_service.metrics import Metrics
-from poseline_service.scheduler import BatchScheduler
+from poseline_service.scheduler import BatchScheduler, Lane, Top
 
 SPEC = StateSpec(
     width=1,
     rings=(RingSpec(name="sum", length=1),),
     levels=(LevelSpec(name="only", graph="", every=1, reads=(TapSpec(ring="sum", age=1),), writes=("sum",)),),
+)
+
+
+MANIFEST = ModelManifest(
+    name="test", version="1", license="none", research_only=False, classes=("background", "wave"), state=SPEC
 )
 
 
@@ -61,12 +68,18 @@ class ToldExecutor(Executor):
 
 
 class Sink:
+    wants_scores = live = True
+
     def __init__(self) -> None:
         self.scores: list[float] = []
+        self.settlings = 0
         self.error: EngineFailure | None = None
 
-    def scored(self, frames: Sequence[GridFrame], scores: Any, boundaries: Any) -> None:
-        self.scores += [float(one[0]) for one in scores]
+    def scored(self, frame: GridFrame, top: Top, events: Sequence[SegmentEvent]) -> None:
+        self.scores.append(dict(top)[0])
+
+    def settled(self) -> None:
+        self.settlings += 1
 
     def failed(self, error: EngineFailure) -> None:
         self.error = error
@@ -79,21 +92,25 @@ def frame(value: float, first: bool = False) -> GridFrame:
 @asynccontextmanager
 async def batching(slots: int = 4, run: Any = add_up, **limits: int) -> AsyncIterator[tuple[BatchScheduler, Any]]:
     executor = ToldExecutor()
-    scheduler = BatchScheduler(StepScorer(SPEC, run, slots), executor, Metrics(), "test", **limits)
-    batcher = asyncio.create_task(scheduler.run())
+    localizer = OnlineLocalizer(MANIFEST, StepScorer(SPEC, run, slots))
+    scheduler = BatchScheduler([(localizer, executor)], Metrics(), **limits)
     try:
         yield scheduler, executor
     finally:
-        batcher.cancel()
+        stopping = asyncio.create_task(scheduler.stop())
         while executor.jobs:
             await executor.answer()
-        await asyncio.gather(batcher, return_exceptions=True)
+        await stopping
+
+
+def opened(scheduler: BatchScheduler, sink: Sink) -> Lane:
+    return scheduler.open(sink, MANIFEST.decoding)
 
 
 async def test_frames_of_a_track_are_scored_in_order() -> None:
     async with batching() as (scheduler, engine):
         sink = Sink()
-        lane = scheduler.open(sink)
+        lane = opened(scheduler, sink)
         scheduler.submit(lane, [frame(1, first=True), frame(2)])
         await engine.started()
         scheduler.submit(lane, [frame(3)])
@@ -113,7 +130,7 @@ async def test_what_arrives_while_the_engine_is_busy_makes_one_batch() -> None:
         return add_up(level, feeds)
 
     async with batching(run=run) as (scheduler, engine):
-        lanes = [scheduler.open(Sink()) for _ in range(4)]
+        lanes = [opened(scheduler, Sink()) for _ in range(4)]
         scheduler.submit(lanes[0], [frame(1)])
         await engine.started()
         for lane in lanes[1:]:
@@ -126,7 +143,7 @@ async def test_what_arrives_while_the_engine_is_busy_makes_one_batch() -> None:
 async def test_tracks_with_unequal_backlogs_share_steps() -> None:
     async with batching() as (scheduler, engine):
         sinks = [Sink() for _ in range(3)]
-        lanes = [scheduler.open(sink) for sink in sinks]
+        lanes = [opened(scheduler, sink) for sink in sinks]
         for lane, count in zip(lanes, (1, 3, 2), strict=True):
             scheduler.submit(lane, [frame(10 * count) for _ in range(count)])
         await engine.answer()
@@ -136,7 +153,7 @@ async def test_tracks_with_unequal_backlogs_share_steps() -> None:
 async def test_a_long_backlog_gives_others_their_turn() -> None:
     async with batching(max_batch=1, max_steps=2) as (scheduler, engine):
         long, short = Sink(), Sink()
-        lanes = scheduler.open(long), scheduler.open(short)
+        lanes = opened(scheduler, long), opened(scheduler, short)
         scheduler.submit(lanes[0], [frame(1)] * 4)
         scheduler.submit(lanes[1], [frame(1)])
         await engine.answer()
@@ -149,7 +166,7 @@ async def test_a_long_backlog_gives_others_their_turn() -> None:
 async def test_first_frame_of_a_span_forgets_the_past() -> None:
     async with batching() as (scheduler, engine):
         sink = Sink()
-        lane = scheduler.open(sink)
+        lane = opened(scheduler, sink)
         scheduler.submit(lane, [frame(1), frame(1), frame(5, first=True), frame(1)])
         await engine.answer()
         assert sink.scores == [1, 2, 5, 6]
@@ -158,37 +175,37 @@ async def test_first_frame_of_a_span_forgets_the_past() -> None:
 async def test_slot_of_a_lane_closed_during_its_job_is_not_reused_before_the_job_ends() -> None:
     async with batching(slots=1) as (scheduler, engine):
         old = Sink()
-        lane = scheduler.open(old)
+        lane = opened(scheduler, old)
         scheduler.submit(lane, [frame(7)])
         await engine.started()
         scheduler.close(lane)
         with pytest.raises(Overloaded, match="1 stream slots"):
-            scheduler.open(Sink())
+            opened(scheduler, Sink())
         await engine.answer()
         assert old.scores == []
         young = Sink()
-        scheduler.submit(scheduler.open(young), [frame(1)])
+        scheduler.submit(opened(scheduler, young), [frame(1)])
         await engine.answer()
         assert young.scores == [1]
 
 
 async def test_closing_twice_frees_a_slot_once() -> None:
     async with batching(slots=2) as (scheduler, _):
-        lane = scheduler.open(Sink())
+        lane = opened(scheduler, Sink())
         scheduler.close(lane)
         scheduler.close(lane)
-        assert scheduler.free_lanes == 2
-        assert {scheduler.open(Sink()).slot, scheduler.open(Sink()).slot} == {0, 1}
+        assert scheduler.lanes == 0
+        assert {opened(scheduler, Sink()).slot, opened(scheduler, Sink()).slot} == {0, 1}
 
 
 async def test_waiting_frames_of_a_closed_lane_are_forgotten() -> None:
     async with batching() as (scheduler, engine):
         sink, other = Sink(), Sink()
-        lane = scheduler.open(sink)
+        lane = opened(scheduler, sink)
         scheduler.submit(lane, [frame(1)] * 3)
         scheduler.close(lane)
         assert scheduler.pending == 0
-        scheduler.submit(scheduler.open(other), [frame(2)])
+        scheduler.submit(opened(scheduler, other), [frame(2)])
         await engine.answer()
         assert (sink.scores, other.scores) == ([], [2])
 
@@ -204,9 +221,9 @@ async def test_engine_failure_reaches_every_track_of_the_job_and_no_other() -> N
     async with batching(run=run) as (scheduler, engine):
         hit, spared = [Sink(), Sink()], Sink()
         for sink in hit:
-            scheduler.submit(scheduler.open(sink), [frame(1), frame(2)])
+            scheduler.submit(opened(scheduler, sink), [frame(1), frame(2)])
         await engine.started()
-        scheduler.submit(scheduler.open(spared), [frame(4)])
+        scheduler.submit(opened(scheduler, spared), [frame(4)])
         await engine.answer()
         assert [sink.error and sink.error.detail for sink in hit] == ["out of order"] * 2
         broken = False
@@ -221,7 +238,7 @@ async def test_any_exception_of_the_engine_is_an_engine_failure() -> None:
 
     async with batching(run=run) as (scheduler, engine):
         sink = Sink()
-        scheduler.submit(scheduler.open(sink), [frame(1)])
+        scheduler.submit(opened(scheduler, sink), [frame(1)])
         await engine.answer()
         assert sink.error is not None
         assert "boom" in sink.error.detail
@@ -229,13 +246,13 @@ async def test_any_exception_of_the_engine_is_an_engine_failure() -> None:
 
 async def test_a_sink_that_raises_loses_its_lane_and_stops_nobody() -> None:
     class Faulty(Sink):
-        def scored(self, frames: Sequence[GridFrame], scores: Any, boundaries: Any) -> None:
+        def scored(self, frame: GridFrame, top: Top, events: Sequence[SegmentEvent]) -> None:
             raise ValueError("a bug")
 
     async with batching() as (scheduler, engine):
         faulty, good = Faulty(), Sink()
         for sink in (faulty, good):
-            scheduler.submit(scheduler.open(sink), [frame(1)])
+            scheduler.submit(opened(scheduler, sink), [frame(1)])
         await engine.answer()
         assert faulty.error is not None
         assert (good.scores, scheduler.lanes) == ([1], 1)
@@ -251,8 +268,8 @@ async def test_what_is_not_finite_fails_its_own_lane_and_reaches_nobody(which: s
 
     async with batching(run=run) as (scheduler, engine):
         sick, well = Sink(), Sink()
-        scheduler.submit(scheduler.open(sick), [frame(1), frame(7)])
-        scheduler.submit(scheduler.open(well), [frame(1), frame(2)])
+        scheduler.submit(opened(scheduler, sick), [frame(1), frame(7)])
+        scheduler.submit(opened(scheduler, well), [frame(1), frame(2)])
         await engine.answer()
         assert sick.error is not None
         assert "not finite" in sick.error.detail

@@ -1,0 +1,129 @@
+"""Messages to bytes and back.
+
+What passes is well-typed; what does not raises MalformedMessage, UnknownMessage or BadNumber and says where. A stream speaks
+one of two encodings of the same structs, named by the WebSocket's subprotocol: JSON in text messages, MessagePack in binary
+ones. Bytes (packed keypoints) are base64 in JSON. HTTP speaks JSON.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any, Protocol, TypeVar
+
+import msgspec
+from msgspec import Struct
+
+from poseline.errors import BadNumber, InputError, MalformedMessage, UnknownMessage
+from poseline.protocol import ClientMessage, Keypoints, LocalizeRequest, LocalizeResponse, ServerMessage
+
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
+
+
+class _Decoder(Protocol[T_co]):
+    def decode(self, buf: bytes, /) -> T_co: ...
+
+
+class Codec:
+    """One encoding of a stream's messages."""
+
+    def __init__(self, name: str, library: Any, *, text: bool) -> None:
+        self.subprotocol = f"poseline.v1.{name}"
+        self.text = text
+        """Messages travel as WebSocket text, not binary."""
+        self._malformed = f"invalid_{name}"
+        self.encode = library.Encoder().encode
+        """(Struct) → bytes"""
+        self._client: _Decoder[ClientMessage] = library.Decoder(ClientMessage)
+        self._server: _Decoder[ServerMessage] = library.Decoder(ServerMessage)
+
+    def decode_client(self, data: bytes) -> ClientMessage:
+        """A message from a client. Raises MalformedMessage, UnknownMessage, BadNumber."""
+        return _decode(self._client, data, malformed=self._malformed)
+
+    def decode_server(self, data: bytes) -> ServerMessage | None:
+        """A message from the server; None for a type that this client does not know, as the compatibility policy asks."""
+        try:
+            return _decode(self._server, data, malformed=self._malformed)
+        except UnknownMessage:
+            return None
+
+
+JSON = Codec("json", msgspec.json, text=True)
+MSGPACK = Codec("msgpack", msgspec.msgpack, text=False)
+CODECS = {codec.subprotocol: codec for codec in (JSON, MSGPACK)}
+"""By subprotocol; a client that offers none speaks JSON."""
+
+
+_encoder = msgspec.json.Encoder()
+_request = msgspec.json.Decoder(LocalizeRequest)
+_keypoints = msgspec.json.Decoder(list[Keypoints])
+_response = msgspec.json.Decoder(LocalizeResponse)
+
+
+def encode(message: Struct) -> bytes:
+    """A message or an answer as JSON."""
+    return _encoder.encode(message)
+
+
+def decode_request(data: bytes) -> LocalizeRequest:
+    """The body of `POST /v1/localize`. Raises MalformedMessage, BadNumber."""
+    return _decode(_request, data)
+
+
+def decode_keypoints(frames: Sequence[msgspec.Raw], where: str) -> list[Keypoints]:
+    """Frames of a `TrackSpec`; `where` ends the message of what it raises: MalformedMessage, BadNumber."""
+    return _decode(_keypoints, b"[" + b",".join(frames) + b"]", where)
+
+
+def encode_keypoints(frames: Iterable[Keypoints]) -> list[msgspec.Raw]:
+    return [msgspec.Raw(_encoder.encode(frame)) for frame in frames]
+
+
+def decode_response(data: bytes) -> LocalizeResponse:
+    return _decode(_response, data)
+
+
+def _decode(decoder: _Decoder[T], data: bytes, where: str = "", malformed: str = "invalid_json") -> T:
+    try:
+        return decoder.decode(data)
+    except msgspec.ValidationError as error:
+        raise _invalid(str(error), where) from None
+    except msgspec.DecodeError as error:
+        raise _broken(str(error), data, malformed) from None
+    except UnicodeDecodeError:
+        raise MalformedMessage("a text is not valid UTF-8", code=malformed) from None
+    except RecursionError:
+        raise MalformedMessage("the message is nested too deeply", code=malformed) from None
+
+
+def _invalid(problem: str, where: str) -> InputError:
+    """Well-formed, but not the message that it should be; msgspec says what it expected and at which path."""
+    what, _, path = problem.rstrip("`").partition(" - at `$")
+    param = path.removeprefix(".") or None
+    if what.startswith("Number out of range"):
+        return BadNumber(f"a number is too large to be held, at {path}{where}", param=param)
+    if what.startswith("Invalid value") and param == "type":
+        return UnknownMessage(f"unknown message type {what.removeprefix('Invalid value ')}", param="type")
+    return MalformedMessage(problem + where, param=param, code="invalid_message")
+
+
+_NOT_JSON = re.compile(rb"""(?<!["\w])-?(nan|inf)""", re.IGNORECASE)
+
+
+def _broken(problem: str, data: bytes, code: str) -> InputError:
+    """Malformed bytes; a NaN or an infinity written out gets its own name, for it is the commonest way to break JSON."""
+    place = problem.rpartition("JSON is malformed")[2].rpartition("(byte ")[2].rstrip(")")
+    if place.isdigit():
+        at = int(place)  # where reading stopped: up to four characters into what it took for a null
+        if _NOT_JSON.search(data, max(0, at - 5), at + 4):
+            return BadNumber(f"NaN and infinity are not JSON numbers (byte {at}); send null for a missing joint")
+    return MalformedMessage(problem, code=code)
+
+
+def schemas(types: Iterable[Any], ref_template: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """JSON Schemas of wire types: one reference each, by type name, and the components that they refer to."""
+    kinds = list(types)
+    found, components = msgspec.json.schema_components(kinds, ref_template=ref_template)
+    return {kind.__name__: schema for kind, schema in zip(kinds, found, strict=True)}, components

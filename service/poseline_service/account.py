@@ -1,0 +1,118 @@
+"""A session's books: what was received, dropped and acknowledged, and how busy it kept the engine. Sans-IO.
+
+Frames are counted when they are accepted; acknowledgements, counted warnings and the totals leave through `post`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from time import monotonic
+from typing import Literal
+
+from poseline import protocol
+from poseline_service.settings import ServiceSettings
+
+_WARNINGS = {
+    "late_frame": "frames came later than a newer one and were dropped",
+    "duplicate_frame": "frames had the time of an earlier one and were dropped",
+    "track_limit": "people were ignored because too many tracks are alive",
+}
+
+
+class Account:
+    """The books of one session. fps: of the grid."""
+
+    def __init__(self, settings: ServiceSettings, fps: float, post: Callable[[protocol.ServerMessage], None]) -> None:
+        self._settings = settings
+        self._fps = fps
+        self._post = post
+        self._began = self._acked_at = monotonic()
+        self._first_t: float | None = None
+        self.last_t = 0.0
+        """Media time of the newest accepted frame."""
+        self._client_seq = -1
+        self._received = self._late = self._unacked = self._grid_frames = 0
+        self._busy_since: float | None = None
+        self._busy_seconds = 0.0
+        self._to_warn: Counter[str] = Counter()
+        self._warned: set[str] = set()
+
+    def receive(self, t: float, client_seq: int) -> Literal["late_frame", "duplicate_frame"] | None:
+        """A frame came; why it is to be dropped, if it is."""
+        self._received += 1
+        self._unacked += 1
+        self._client_seq = client_seq
+        if self._first_t is None:
+            self._first_t = t
+        elif t <= self.last_t:
+            self._late += 1
+            return "duplicate_frame" if t == self.last_t else "late_frame"
+        self.last_t = t
+        return None
+
+    def accept(self, grid_frames: int) -> None:
+        """Grid frames are on their way to the engine."""
+        self._grid_frames += grid_frames
+        if self._busy_since is None:
+            self._busy_since = monotonic()
+
+    def settle(self, pending: int) -> None:
+        """Some of them came back."""
+        if self._busy_since is not None:
+            now = monotonic()
+            self._busy_seconds += now - self._busy_since
+            self._busy_since = now if pending else None
+
+    # --- what the client is told ----------------------------------------------------------------------------------
+
+    def warn(self, code: str) -> None:
+        """Count a warning: the first of its kind is told at once, the rest with the next acknowledgement."""
+        self._to_warn[code] += 1
+        if code not in self._warned:
+            self._warned.add(code)
+            self._tell_warning(code)
+
+    def _tell_warning(self, code: str) -> None:
+        count = self._to_warn.pop(code)
+        self._post(protocol.Warn(code=code, detail=f"{count} {_WARNINGS[code]}", count=count))
+
+    def acknowledge_if_many(self, pending: int) -> None:
+        if self._unacked >= self._settings.ack_frames:
+            self._acknowledge(pending)
+
+    def acknowledge_if_old(self, now: float, pending: int) -> None:
+        if self._unacked and now - self._acked_at >= self._settings.ack_seconds:
+            self._acknowledge(pending)
+
+    def acknowledge_rest(self) -> None:
+        if self._unacked:
+            self._acknowledge(0)
+
+    def _acknowledge(self, pending: int) -> None:
+        for code in list(self._to_warn):
+            self._tell_warning(code)
+        media = self._grid_frames / self._fps
+        self._post(
+            protocol.Ack(
+                client_seq=self._client_seq,
+                t=round(self.last_t, 6),
+                queue_depth=pending,
+                realtime_factor=round(self._busy_seconds / media, 4) if media else 0.0,
+                dropped=self._late,
+            )
+        )
+        self._unacked = 0
+        self._acked_at = monotonic()
+
+    def totals(self, segments: int) -> protocol.SessionClosed:
+        """The last word of a session that ended well."""
+        media = 0.0 if self._first_t is None else self.last_t - self._first_t
+        return protocol.SessionClosed(
+            frames_received=self._received,
+            frames_processed=self._received - self._late,
+            frames_dropped=self._late,
+            media_seconds=round(media, 6),
+            wall_seconds=round(monotonic() - self._began, 3),
+            segments=segments,
+        )

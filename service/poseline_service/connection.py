@@ -1,0 +1,289 @@
+"""`/v1/stream`: one WebSocket, from the upgrade to its close code, and the only door to `websockets` in the server.
+
+uvicorn hands over every connection that asks for an upgrade (`ws=` of its configuration). Frames and handshakes are
+`websockets`' sans-IO protocol; nothing on the way from a socket's bytes to the session and back is a task or a queue, for at
+thousands of messages a second those cost more than the network. The transport's own flow control is ours: a session that is
+`blocked` is not read, and one whose client does not read is not `writable`.
+
+Whoever cannot be served is refused before the upgrade, by HTTP. `tick` keeps time for all connections at once: silence,
+pings, acknowledgements, a closing handshake that never ends. Everything happens on the event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+from http import HTTPStatus
+from secrets import token_hex
+from time import monotonic
+from typing import Any, cast
+from urllib.parse import parse_qs, urlsplit
+
+from websockets.datastructures import Headers
+from websockets.frames import Frame, Opcode
+from websockets.http11 import Request, Response
+from websockets.protocol import OPEN
+from websockets.server import ServerProtocol
+
+from poseline import protocol
+from poseline.codec import CODECS, JSON, Codec
+from poseline.errors import Draining, PoselineError, UnknownMessage
+from poseline_service.errors import NotFound, OutOfOrder, Silence, UnsupportedSubprotocol, WrongData
+from poseline_service.logging import log
+from poseline_service.outbox import Outbox
+from poseline_service.problems import close_code, error_message, problem_response
+from poseline_service.runtime import Runtime
+from poseline_service.sessions import Session
+from poseline_service.tracks import LoadedModel
+
+PATH = "/v1/stream"
+_PING_SECONDS = 20.0
+"""Between two pings, and until a silent peer counts as gone."""
+_CLOSE_SECONDS = 10.0
+"""For the other side to answer our close frame."""
+
+
+def streams(runtime: Runtime) -> Any:
+    """What uvicorn's configuration takes as `ws`: every upgrade becomes a `StreamConnection` of this runtime."""
+    return partial(StreamConnection, runtime)
+
+
+class StreamConnection(asyncio.Protocol):
+    """An upgrade, the socket that it became, and the session that goes on over it."""
+
+    def __init__(self, runtime: Runtime, *, server_state: Any, **_: Any) -> None:
+        self._runtime = runtime
+        self._settings = runtime.settings
+        self._siblings: set[Any] = server_state.connections  # uvicorn waits for them when it stops
+        self._protocol = ServerProtocol(max_size=self._settings.message_bytes, select_subprotocol=_choose)
+        self._codec: Codec = JSON
+        self._model: LoadedModel | None = None
+        self._session: Session | None = None
+        self._fragments: list[bytes] = []
+        self._fragment_opcode = Opcode.CONT
+        self._paused = False
+        self.writable = True
+        self._began = self._heard = self._pinged = monotonic()
+        self._alive = self._began
+        self._ended: tuple[int, str] | None = None
+        self._ended_at = 0.0
+
+    # --- the transport's side -------------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        self._transport.set_write_buffer_limits(high=self._settings.unsent_bytes)
+        self._siblings.add(self)
+
+    def data_received(self, data: bytes) -> None:
+        self._protocol.receive_data(data)
+        for event in self._protocol.events_received():
+            if type(event) is Frame:
+                self._hear(event)
+            elif isinstance(event, Request):
+                self._open(event)
+        self._flush()
+        if self._session is not None and self._session.blocked and not self._paused:
+            self._paused = True
+            self._transport.pause_reading()
+
+    def eof_received(self) -> None:
+        self._protocol.receive_eof()
+
+    def pause_writing(self) -> None:
+        self.writable = False
+
+    def resume_writing(self) -> None:
+        self.writable = True
+        if self._session is not None:
+            self._session.advance()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._siblings.discard(self)
+        if self._model is None:
+            return
+        if self._session is not None:
+            self._session.close()
+        self._runtime.leave(self)
+        close = self._protocol.close_sent or self._protocol.close_rcvd  # ours first: it names what was wrong
+        code, reason = self._ended or (close.code if close else 1006, "disconnect")
+        seconds = monotonic() - self._began
+        log.info(
+            "stream_closed", session_id=self._outbox.session_id, code=code, reason=reason, seconds=round(seconds, 3)
+        )
+        metrics, model = self._runtime.metrics, self._model.bundle.manifest.name
+        metrics.ws_closes.labels(code).inc()
+        metrics.sessions.labels(model, reason).inc()
+        metrics.session_seconds.labels(model).observe(seconds)
+
+    def shutdown(self) -> None:
+        """uvicorn stops; what there was to say has been said while the runtime drained."""
+        self._transport.close()
+
+    # --- the handshake --------------------------------------------------------------------------------------------
+
+    def _open(self, request: Request) -> None:
+        url = urlsplit(request.path)
+        try:
+            model = self._admit(request, url.path, parse_qs(url.query))
+        except PoselineError as error:
+            log.info("stream_refused", code=error.code)
+            self._protocol.send_response(_refusal(error, url.path))
+            return
+        response = self._protocol.accept(request)
+        self._protocol.send_response(response)
+        if response.status_code != 101:
+            return
+        self._model = model
+        self._codec = CODECS.get(self._protocol.subprotocol or "", JSON)
+        self._outbox = Outbox("ses_" + token_hex(16), self._codec, self._send)
+        self._runtime.enter(self)
+        log.info("stream_opened", session_id=self._outbox.session_id, subprotocol=self._codec.subprotocol)
+
+    def _admit(self, request: Request, path: str, query: dict[str, list[str]]) -> LoadedModel:
+        if path != PATH:
+            raise NotFound(f"{path}: no stream is served here")
+        offered = _offered(request)
+        if offered and not any(one in CODECS for one in offered):
+            expected = " or ".join(CODECS)
+            raise UnsupportedSubprotocol(f"subprotocols {', '.join(offered)} offered, expected {expected}")
+        return self._runtime.admit(stream=True).named(query.get("model", ["default"])[0])
+
+    # --- messages -------------------------------------------------------------------------------------------------
+
+    def _hear(self, frame: Frame) -> None:
+        self._alive = monotonic()
+        opcode = frame.opcode
+        if opcode is Opcode.TEXT or opcode is Opcode.BINARY:
+            if frame.fin:
+                self._receive(opcode, frame.data)
+            else:
+                self._fragments, self._fragment_opcode = [bytes(frame.data)], opcode
+        elif opcode is Opcode.CONT:
+            self._fragments.append(bytes(frame.data))
+            if frame.fin:
+                whole, self._fragments = b"".join(self._fragments), []
+                self._receive(self._fragment_opcode, whole)
+
+    def _receive(self, opcode: Opcode, data: Any) -> None:
+        if self._ended is not None:
+            return
+        self._heard = self._alive
+        try:
+            if (opcode is Opcode.TEXT) != self._codec.text:
+                came, is_ = ("text", "binary") if self._codec.text is False else ("binary", "text")
+                raise WrongData(f"a {came} message came, {self._codec.subprotocol} is {is_}")
+            message = self._codec.decode_client(data)
+            if self._session is not None:
+                self._session.receive(message)
+            elif isinstance(message, protocol.SessionClose):
+                self.end(1000, "client")
+            else:
+                self._session = self._start(message)
+        except UnknownMessage as error:  # a newer client: it learns that this server cannot, and goes on
+            self._outbox.post(error_message(error, fatal=False))
+        except PoselineError as error:
+            self._refuse(error)
+
+    def _start(self, message: protocol.ClientMessage) -> Session:
+        if not isinstance(message, protocol.SessionStart):
+            raise OutOfOrder("the first message must be session.start")
+        assert self._model is not None  # the upgrade was granted
+        return Session(message, self._model, self._settings, self._runtime.metrics, self._outbox, self)
+
+    def _refuse(self, error: PoselineError) -> None:
+        """What the client did ends its stream; what came before it was good, and is finished."""
+        if self._session is not None:
+            self._session.end("close", error)
+        else:
+            self._outbox.post(error_message(error, fatal=True))
+            self.end(close_code(error), error.code)
+
+    def _send(self, message: bytes) -> None:
+        if self._protocol.state is not OPEN:
+            return
+        if self._codec.text:
+            self._protocol.send_text(message)
+        else:
+            self._protocol.send_binary(message)
+        self._flush()
+
+    def _flush(self) -> None:
+        for data in self._protocol.data_to_send():
+            if data:
+                self._transport.write(data)
+            else:
+                self._transport.close()
+
+    # --- what the session and the runtime ask for -----------------------------------------------------------------
+
+    def read_on(self) -> None:
+        if self._paused:
+            self._paused = False
+            self._transport.resume_reading()
+
+    def end(self, code: int, reason: str) -> None:
+        """Close the socket once everything posted has left."""
+        if self._ended is not None:
+            return
+        self._ended, self._ended_at = (code, reason), monotonic()
+        self.read_on()  # to hear the other side's close frame
+        if self._protocol.state is OPEN:
+            self._protocol.send_close(code, reason)
+        self._flush()
+
+    def drain(self, error: Draining) -> None:
+        """The server goes away: what was accepted is still scored."""
+        if self._ended is not None:
+            return
+        deadline = self._settings.drain_seconds
+        self._outbox.post(protocol.SessionDraining(deadline=deadline, resume=False, retry_after=error.retry_after))
+        if self._session is not None:
+            self._session.end("drain", error)
+        else:
+            self.end(close_code(error), error.code)
+
+    def abandon(self) -> None:
+        """Leave at once, whatever is still to be sent."""
+        self._ended = (1006, "abandoned")
+        self._transport.abort()
+
+    def tick(self, now: float) -> None:
+        """To be called a few times a second, with the monotonic clock."""
+        if self._ended is not None:
+            if now - self._ended_at > _CLOSE_SECONDS and self.writable:
+                self._transport.abort()
+            return
+        if self._session is None:
+            if now - self._began > self._settings.start_seconds:
+                self._refuse(Silence(f"no session.start came within {self._settings.start_seconds:g} seconds"))
+            return
+        self._session.tick(now)
+        if self._paused:
+            return  # it is we who do not listen
+        if now - self._heard > self._settings.idle_seconds:
+            self._refuse(Silence(f"no message came for {self._settings.idle_seconds:g} seconds"))
+        elif now - self._alive > 2 * _PING_SECONDS:
+            self.end(1011, "ping_timeout")
+        elif now - max(self._alive, self._pinged) > _PING_SECONDS:
+            self._pinged = now
+            self._protocol.send_ping(b"")
+            self._flush()
+
+
+def _offered(request: Request) -> list[str]:
+    headers = request.headers.get_all("Sec-WebSocket-Protocol")
+    return [name.strip() for header in headers for name in header.split(",")]
+
+
+def _choose(_: ServerProtocol, offered: Any) -> Any:
+    """The first offered subprotocol that we speak."""
+    return next((name for name in offered if name in CODECS), None)
+
+
+def _refusal(error: PoselineError, path: str) -> Response:
+    """A problem document in place of the upgrade."""
+    answer = problem_response(error, path, token_hex(8))
+    headers = Headers((name.decode(), value.decode()) for name, value in answer.raw_headers)
+    headers["Connection"] = "close"
+    return Response(answer.status_code, HTTPStatus(answer.status_code).phrase, headers, bytes(answer.body))
