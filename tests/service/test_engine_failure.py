@@ -70,7 +70,7 @@ async def answers(http: httpx.AsyncClient, url: str) -> bool:
 
 async def test_failure_reaches_who_was_hit_and_no_other(monkeypatch: pytest.MonkeyPatch, models: Path) -> None:
     monkeypatch.setattr(runtime, "open_scorer", brittle_scorer)
-    settings = ServiceSettings(port=free_ports()[0], metrics_port=0, models=models)
+    settings = ServiceSettings(port=free_ports()[0], metrics_port=0, models=models, load_limit=1e6, late_limit=1e6)
     frames = frames_of(5, 120)
     poisoned = encode(request_of(1, 30)).replace(b"[[[", b"[[[1000.0,0,0,1],[", 1)
     async with serving(settings) as address, httpx.AsyncClient() as http:
