@@ -31,6 +31,8 @@ COMPARED = (1, 32)
 CLASSES = (8, 34, 128, 512)
 DECODED = 32
 """Batch at which the number of classes is varied."""
+_GROUP = {WINDOW: 8, VIEW: 32}
+"""Streams that a window rival runs at a time, by its frames: where it is fastest, its rows still in the cache."""
 _FRAMES = 32
 """Frames of motion that a case goes round: enough to differ, few enough to stay in the cache."""
 _ACT, _REST = 40, 50
@@ -98,8 +100,8 @@ def _continual(network: ComparedNetwork, batch: int) -> Case:
 
 
 def _window(network: ComparedNetwork, batch: int, frames: int) -> Case:
-    net, features = Window(network), _features(network, batch, frames)
-    return lambda: net(features)
+    net, groups = Window(network), _features(network, batch, frames).split(_GROUP[frames])
+    return lambda: [net(one) for one in groups]
 
 
 def by_classes(folder: Path) -> dict[str, Case]:

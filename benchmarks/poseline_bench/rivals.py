@@ -8,7 +8,8 @@ dilation 1, our heads, all at full rate, width 128, random weights. It sees 13 f
     continual   its `forward_step`, from features: the normalizer's work is given to it
     window      plain PyTorch over the newest 128 frames at every frame, from features too, and only the last row's heads
 
-The rivals get our folded weights: batch norms and residuals cost them nothing. All give the same scores (a test).
+The rivals get our folded weights, so batch norms and residuals cost them nothing, and no state to keep apart: their
+streams are a fixed set. All give the same scores (a test).
 """
 
 from __future__ import annotations
