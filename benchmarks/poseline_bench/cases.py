@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from functools import cache
 from itertools import cycle
 from pathlib import Path
 
@@ -26,6 +27,8 @@ from poseline_service.engine import open_scorer
 from poseline_training.network.localizer import Localizer
 
 BATCHES = (1, 2, 4, 8, 16, 32, 64, 128)
+MANY = 64
+"""Streams that take turns."""
 COMPARED = (1, 32)
 """Batches at which the engines are compared."""
 CLASSES = (8, 34, 128, 512)
@@ -45,7 +48,7 @@ class Streams:
     def __init__(self, bundle: ModelBundle, scorer: StepScorer, batch: int) -> None:
         self._scorer = scorer
         self._slots = np.array([scorer.open() for _ in range(batch)])
-        period = math.lcm(*(level.every for level in bundle.manifest.state.levels))
+        period = _period(bundle)
         for late in range(1, period):
             ahead = self._slots[np.arange(batch) % period >= late]
             if len(ahead):
@@ -56,17 +59,37 @@ class Streams:
         self._scorer.step(self._slots, next(self._motion))
 
 
+def _period(bundle: ModelBundle) -> int:
+    """Frames after which all levels run together again."""
+    return math.lcm(*(level.every for level in bundle.manifest.state.levels))
+
+
+@cache
+def _performance() -> Floats:
+    actor = perform(1, seconds=20).poses
+    return PoseConverter(actor.layout, actor.coordinates)(actor.joints, actor.confidence)
+
+
 def motion(batch: int) -> Iterator[Floats]:
     """Native poses (B, 16, 4), frame after frame, round and round."""
-    actor = perform(1, seconds=20).poses
-    poses = PoseConverter(actor.layout, actor.coordinates)(actor.joints, actor.confidence)
+    poses = _performance()
     return cycle([poses[(frame + 7 * np.arange(batch)) % len(poses)] for frame in range(_FRAMES)])
 
 
 def by_batch(bundle: ModelBundle) -> dict[str, Case]:
-    """`step 1` … `step 128`: one step of the bundle's network."""
-    scorer = open_scorer(bundle, sum(BATCHES))
-    return {f"step {batch}": Streams(bundle, scorer, batch) for batch in BATCHES}
+    """`step 1` … `step 128`: one step of the bundle's network, of all the streams that its scorer has."""
+    return {f"step {batch}": Streams(bundle, open_scorer(bundle, batch), batch) for batch in BATCHES}
+
+
+def in_turn(bundle: ModelBundle) -> Case:
+    """One frame of one of `MANY` streams, and with the next call of the next: a server's batches while it is not busy."""
+    scorer = open_scorer(bundle, MANY)
+    streams = [Streams(bundle, scorer, 1) for _ in range(MANY)]
+    for i, stream in enumerate(streams):
+        for _ in range(i % _period(bundle)):
+            stream()
+    turn = cycle(streams)
+    return lambda: next(turn)()
 
 
 def same_network(bundle: ModelBundle, network: ComparedNetwork) -> dict[str, Case]:

@@ -2,7 +2,8 @@
 
 One run, one core, all cases in turn (`clock`). Its JSON keys are stable:
 
-    us_per_stream_frame            {batch: µs}
+    us_per_stream_frame            {batch: µs}, of a scorer that has no other streams
+    us_one_of_64_in_turn           µs of a step that holds one frame, of another stream each time
     sgemm_gflops                   this run's peak; multiply_adds, sgemm_limit_us: what the network needs, and at that peak
     sgemm_fraction_b64             that limit over the cost at batch 64
     state_bytes_per_stream
@@ -44,7 +45,7 @@ ENGINES = {
     "window": "PyTorch, 128 frames re-run",
 }
 """Case of `cases.same_network` → its name in the figures."""
-_MANY = 1024
+_SLOTS = 1024
 _LIBRARIES = ("numpy", "torch", "continual-inference")
 
 
@@ -66,7 +67,8 @@ def measure(bundle: ModelBundle) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder, Console().status("exporting the networks to compare") as exporting:
         compared = bundle_of(network, Path(folder) / "compared")
         turns = {name: product.run for name, product in made.items()}
-        turns |= cases.by_batch(bundle) | cases.same_network(compared, network) | cases.by_classes(Path(folder))
+        turns |= cases.by_batch(bundle) | {"in turn": cases.in_turn(bundle)}
+        turns |= cases.same_network(compared, network) | cases.by_classes(Path(folder))
         exporting.stop()
         with one_core(), torch.inference_mode():
             timings = interleave(turns)
@@ -91,6 +93,7 @@ def _costs(bundle: ModelBundle, timings: Timings, peak: float) -> dict[str, Any]
     limit = 2e-3 * multiply_adds(bundle) / peak
     return {
         "us_per_stream_frame": cost,
+        "us_one_of_64_in_turn": _us(timings, "in turn", 1),
         "sgemm_gflops": peak,
         "multiply_adds": multiply_adds(bundle),
         "sgemm_limit_us": limit,
@@ -120,13 +123,13 @@ def _of_classes(timings: Timings, classes: int) -> dict[str, float]:
 def state_bytes(bundle: ModelBundle) -> int:
     """Memory that one stream takes: what a scorer allots per slot, or what the manifest says if that is more."""
     allotted: list[int] = []
-    for slots in (_MANY, 2 * _MANY):
+    for slots in (_SLOTS, 2 * _SLOTS):
         tracemalloc.start()
         scorer = open_scorer(bundle, slots)
         allotted.append(tracemalloc.get_traced_memory()[0])
         tracemalloc.stop()
         del scorer
-    return max(bundle.manifest.state.bytes_per_stream, round((allotted[1] - allotted[0]) / _MANY))
+    return max(bundle.manifest.state.bytes_per_stream, round((allotted[1] - allotted[0]) / _SLOTS))
 
 
 def _provenance(bundle: ModelBundle) -> dict[str, Any]:

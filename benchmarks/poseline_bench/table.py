@@ -61,7 +61,7 @@ def show(figures: dict[str, Any], console: Console) -> None:
         shown.add_row(target.name, *row(target, figures))
     console.print(shown)
     costs = ", ".join(f"{cost:.1f} at {batch}" for batch, cost in figures["us_per_stream_frame"].items())
-    console.print(f"µs per stream-frame by batch: {costs}")
+    console.print(f"µs per stream-frame by batch: {costs}; {figures['us_one_of_64_in_turn']:.1f} for one of 64 in turn")
     console.print(
         f"peak {figures['sgemm_gflops']:.1f} GFLOP/s (time targets are for {TARGET_PEAK:g}, scaled here); the network's "
         f"{figures['multiply_adds'] / 1e6:.3f} M multiply-adds take {figures['sgemm_limit_us']:.1f} µs at that: "
