@@ -1,35 +1,45 @@
 """Frame by frame through the network: the state pool and the step.
 
-The pool is one array of state rows; a stream owns a *slot* of them and a frame counter. A step gathers the rows that a
-level reads, runs its graph, and scatters the rows it wrote. A slot's row 0 is always zero, and a tap from before the
-stream's first frame reads it, so a slot needs no reset: whatever its former owner left is never read.
+The pool is one array of state rows; a stream owns a *slot* of them and a frame counter. A step gathers the rows that the
+first level reads, runs its graph, and scatters the rows it wrote. A slot's row 0 is always zero, and a tap from before
+the stream's first frame reads it, so a slot needs no reset: whatever its former owner left is never read.
 
-The graphs themselves are a callable, so that this module knows no runtime. Not thread-safe: one owner.
+Deeper levels make no scores, so they need not run at once. They wait until one of their streams comes again (or is saved),
+or until `FULL` streams wait; then they run for all that wait, side by side. That gives every stream the same rows, and
+pays a level's fixed cost once for dozens of streams where frames come a few at a time.
+
+The graphs themselves are a callable, so that this module knows no runtime.
+
+Concurrency: `open`, `close` and `restart` belong to one thread; all else, and with it every state row, to another or the
+same. A closed slot's waiting levels are harmless: they run before the slot's next frame, into rows that nobody reads.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from poseline.bundle import GOLDEN_TOLERANCE, ModelBundle
-from poseline.errors import BundleError, Overloaded
+from poseline.errors import BundleError, Overloaded, StateError
 from poseline.manifest import LevelSpec, StateSpec
 from poseline.skeleton import Floats
 
 Slots = NDArray[np.int64]
+
+FULL = 64
+"""Streams that wait for a deeper level before it runs without being asked for: a well-fed batch, a fraction of a ms."""
 
 
 class GraphRunner(Protocol):
     """Runs one level's graph.
 
     The first level takes `joints` (B, V, 4) and `rows` (B, taps · width), side by side, and gives scores (B, 1 + K),
-    boundaries (B, 2) and rows (B, writes · width); every other level takes and gives rows alone.
+    boundaries (B, 2) and rows (B, writes · width); every other level takes and gives rows alone. What it gives may be
+    overwritten by the level's next run.
     """
 
     def __call__(self, level: str, feeds: dict[str, Floats]) -> Sequence[Floats]: ...
@@ -49,17 +59,18 @@ class _LevelRows:
         own = spec.levels.index(level)
         seen = np.arange(phases)
         self.due = (seen + 1) % level.every == 0
-        self.reads = np.zeros((phases, len(level.reads)), np.int64)
+        reads = np.zeros((phases, len(level.reads)), np.int64)
         for i, tap in enumerate(level.reads):
             # A ring of an earlier level has already been written in this very frame.
             written = (seen + (writer[tap.ring] < own)) // spec.levels[writer[tap.ring]].every
             position = written - tap.age
-            self.reads[:, i] = np.where(position >= 0, base[tap.ring] + position % length[tap.ring], 0)
-        self.writes = np.stack([base[name] + seen // level.every % length[name] for name in level.writes], axis=1)
+            reads[:, i] = np.where(position >= 0, base[tap.ring] + position % length[tap.ring], 0)
+        writes = [base[name] + seen // level.every % length[name] for name in level.writes]
+        self.taps = len(level.reads)
+        self.touched = np.concatenate([reads, np.stack(writes, axis=1)], axis=1)  # read first, then written
 
 
-@dataclass(frozen=True, slots=True)
-class Moment:
+class Moment(NamedTuple):
     """Some streams at one frame: first row (B, 1) and phase (B,) of each."""
 
     first: NDArray[np.int64]
@@ -78,14 +89,19 @@ class StatePool:
         self.spec = spec
         self.slots = slots
         every = {name: level.every for level in spec.levels for name in level.writes}
-        period = math.lcm(*(ring.length * every[ring.name] for ring in spec.rings), *every.values())
-        self._levels = {level.name: _LevelRows(spec, level, 2 * period) for level in spec.levels}
-        self._next = np.arange(1, 2 * period + 1)
-        self._next[-1] = period
-        self._rows = np.zeros((slots * (1 + spec.rows), spec.width), np.float32)
-        self._first = np.arange(slots) * (1 + spec.rows)
+        self._period = math.lcm(*(ring.length * every[ring.name] for ring in spec.rings), *every.values())
+        self._levels = {level.name: _LevelRows(spec, level, 2 * self._period) for level in spec.levels}
+        self._next = np.arange(1, 2 * self._period + 1)
+        self._next[-1] = self._period
+        # One opaque item per row: numpy gathers and scatters items two to ten times faster than rows of floats.
+        self._item = np.dtype((np.void, 4 * spec.width))
+        self._rows = np.zeros(slots * (1 + spec.rows), self._item)
+        self._first = np.arange(slots)[:, None] * (1 + spec.rows)
         self._phase = np.zeros(slots, np.int64)
         self._free = list(range(slots - 1, -1, -1))
+        place = np.concatenate([np.arange(ring.length) for ring in spec.rings])
+        rate = np.concatenate([np.full(ring.length, every[ring.name]) for ring in spec.rings])
+        self._written_by = (place + 1) * rate  # frames after which each row has been written
 
     @property
     def used(self) -> int:
@@ -106,29 +122,56 @@ class StatePool:
         """Forget everything that the slot's stream has seen."""
         self._phase[slot] = 0
 
+    def due(self) -> list[list[str]]:
+        """The levels that run at a frame, in order, by the stream's phase."""
+        return [[name for name, rows in self._levels.items() if rows.due[p]] for p in range(2 * self._period)]
+
     def now(self, slots: Slots) -> Moment:
         """Where the streams of `slots` stand; to be read and written before `advance`."""
-        return Moment(self._first[slots, None], self._phase[slots])
+        return Moment(self._first.take(slots, axis=0), self._phase.take(slots))
 
-    def due(self, level: str, moment: Moment) -> Moment | None:
-        """Those streams for which the level runs at this frame."""
-        due = self._levels[level].due[moment.phase]
-        if not due.any():
-            return None
-        return moment if due.all() else Moment(moment.first[due], moment.phase[due])
+    def then(self, phases: dict[int, int]) -> Moment:
+        """Where the streams of some slots stood: slot → phase."""
+        slots = np.fromiter(phases, np.int64, len(phases))
+        return Moment(self._first.take(slots, axis=0), np.fromiter(phases.values(), np.int64, len(phases)))
 
-    def read(self, level: str, moment: Moment) -> Floats:
-        """The rows that the level reads, side by side: (B, taps · width)."""
-        rows = self._levels[level].reads[moment.phase] + moment.first
-        return self._rows.take(rows, axis=0).reshape(len(rows), -1)
+    def touched(self, level: str, moment: Moment) -> tuple[Slots, Slots]:
+        """Which rows the level reads (B, taps) and which it writes (B, writes)."""
+        table = self._levels[level]
+        rows = table.touched.take(moment.phase, axis=0)
+        rows += moment.first
+        return rows[:, : table.taps], rows[:, table.taps :]
 
-    def write(self, level: str, moment: Moment, rows: Floats) -> None:
-        """Store the rows (B, writes · width) that the level made."""
-        places = self._levels[level].writes[moment.phase] + moment.first
-        self._rows[places] = rows.reshape(len(places), -1, self.spec.width)
+    def read(self, places: Slots) -> Floats:
+        """Rows side by side: (B, taps · width)."""
+        return self._rows.take(places).view(np.float32)
+
+    def write(self, places: Slots, rows: Floats) -> None:
+        """Store rows (B, writes · width)."""
+        self._rows[places] = rows.view(self._item)
 
     def advance(self, slots: Slots, moment: Moment) -> None:
-        self._phase[slots] = self._next[moment.phase]
+        self._phase[slots] = self._next.take(moment.phase)
+
+    def save(self, slot: int) -> tuple[Floats, int]:
+        """The stream's rows (R, width), zero where it has written none yet, and its phase: see `StepScorer.save`."""
+        phase, first = int(self._phase[slot]), int(self._first[slot, 0])
+        rows = self._rows[first + 1 : first + 1 + self.spec.rows].copy().view(np.float32).reshape(self.spec.rows, -1)
+        rows[self._written_by > phase] = 0  # what lies there is a former owner's
+        return rows, phase
+
+    def load(self, slot: int, rows: Floats, clock: int) -> None:
+        """Raises StateError."""
+        expected = (self.spec.rows, self.spec.width)
+        if rows.shape != expected or rows.dtype != np.float32:
+            raise StateError(f"state rows are {rows.dtype} {rows.shape}, expected float32 {expected}")
+        if not 0 <= clock < 2 * self._period:
+            raise StateError(f"clock {clock} is not in 0 … {2 * self._period - 1}")
+        if not np.isfinite(rows).all():
+            raise StateError("state rows hold numbers that are not finite")
+        first = int(self._first[slot, 0])
+        self._rows[first + 1 : first + 1 + self.spec.rows] = np.ascontiguousarray(rows).view(self._item)[:, 0]
+        self._phase[slot] = clock
 
 
 class StepScorer:
@@ -137,7 +180,11 @@ class StepScorer:
     def __init__(self, spec: StateSpec, run: GraphRunner, slots: int) -> None:
         self.pool = StatePool(spec, slots)
         self._run = run
-        self._first, *self._deeper = [level.name for level in spec.levels]
+        self._first, *deeper = [level.name for level in spec.levels]
+        self._waiting: dict[str, dict[int, int]] = {level: {} for level in deeper}  # level → slot → phase
+        self._due: list[list[dict[int, int]]] = [
+            [self._waiting[level] for level in due if level in deeper] for due in self.pool.due()
+        ]
 
     def open(self) -> int:
         return self.pool.open()
@@ -150,16 +197,46 @@ class StepScorer:
 
     def step(self, slots: Slots, joints: Floats) -> tuple[Floats, Floats]:
         """One frame of each of the (distinct) slots: joints (B, V, 4) → scores (B, 1 + K), boundaries (B, 2)."""
-        pool, moment = self.pool, self.pool.now(slots)
-        feeds = {"joints": joints, "rows": pool.read(self._first, moment)}
-        scores, boundaries, rows = self._run(self._first, feeds)
-        pool.write(self._first, moment, rows)
-        for level in self._deeper:
-            if due := pool.due(level, moment):
-                (rows,) = self._run(level, {"rows": pool.read(level, due)})
-                pool.write(level, due, rows)
+        pool, names = self.pool, cast(list[int], slots.tolist())
+        self._settle(names)
+        moment = pool.now(slots)
+        reads, writes = pool.touched(self._first, moment)
+        scores, boundaries, rows = self._run(self._first, {"joints": joints, "rows": pool.read(reads)})
+        pool.write(writes, rows)
         pool.advance(slots, moment)
-        return scores, boundaries
+        for slot, phase in zip(names, cast(list[int], moment.phase.tolist()), strict=True):
+            for waiting in self._due[phase]:
+                waiting[slot] = phase
+        return scores.copy(), boundaries.copy()
+
+    def _settle(self, slots: Sequence[int]) -> None:
+        """Run the deeper levels that wait, if one of these slots needs them or a full batch has come together."""
+        for waiting in self._waiting.values():
+            if len(waiting) >= FULL or not waiting.keys().isdisjoint(slots):
+                self._run_waiting()
+                return
+
+    def _run_waiting(self) -> None:
+        """A level that fails, and those after it, go on waiting: streams that have no part in this step lose nothing."""
+        for level, waiting in self._waiting.items():
+            if waiting:
+                reads, writes = self.pool.touched(level, self.pool.then(waiting))
+                (rows,) = self._run(level, {"rows": self.pool.read(reads)})
+                self.pool.write(writes, rows)
+                waiting.clear()
+
+    def save(self, slot: int) -> tuple[Floats, int]:
+        """A stream's whole memory: its rows (R, width), ring by ring, and its clock. Only `load` reads them."""
+        self._settle([slot])
+        return self.pool.save(slot)
+
+    def load(self, slot: int, rows: Floats, clock: int) -> None:
+        """Go on in this slot where a stream was saved, here or by another scorer of the same network.
+
+        Raises StateError where rows or clock cannot be a stream's of this network; the slot is then as it was.
+        """
+        self._settle([slot])
+        self.pool.load(slot, rows, clock)
 
     def replay(self, poses: Floats) -> tuple[Floats, Floats]:
         """Whole sequences (N, T, V, 4), side by side as slots allow → scores (N, T, 1 + K), boundaries (N, T, 2)."""
