@@ -1,8 +1,8 @@
 """What a second core brings: two threads, each with a scorer and streams of its own, against one.
 
-Throughput in wall time, for that is what a second core is for. Each thread is pinned to its core. One thread alone is
-timed on either core, so that a core with a busy neighbour does not flatter the two. Wall time is at the mercy of whoever
-else runs on the two cores, so what counts is the third of the rounds in which the threads waited least for their core.
+Throughput in wall time, for that is what a second core is for: waiting for each other counts, and so does what they do to
+each other's caches. Only the time in which the system gave a thread's core to somebody else is taken off, and of the
+rounds a third counts: those with the least of it. Each thread is pinned to its core; alone, one is timed on either core.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ STEPS = 300
 
 
 class Run(NamedTuple):
-    """Seconds in which threads ready to run waited for their core, and steps a second of all threads."""
+    """Seconds in which threads ready to run waited for their core, and steps a second of all threads without them."""
 
     waited: float
     rate: float
@@ -52,30 +52,29 @@ def two_core_scaling(bundle: ModelBundle) -> float | None:
 
 
 def _run(streams: dict[int, Streams]) -> Run:
-    """core → streams: one thread each, begun together, until the last has ended."""
+    """core → streams: one thread each, begun together."""
     together = threading.Barrier(len(streams))
-    begun: list[float] = []
-    ended: list[float] = []
     waited: list[float] = []
+    rates: list[float] = []
 
     def work(core: int, step: Streams) -> None:
         with pinned({core}):
             for _ in range(STEPS // 10):
                 step()
             together.wait()
-            before = _waited()
-            begun.append(time.perf_counter())
+            begun, before = time.perf_counter(), _waited()
             for _ in range(STEPS):
                 step()
-            ended.append(time.perf_counter())
-            waited.append(_waited() - before)
+            lost = _waited() - before
+            waited.append(lost)
+            rates.append(STEPS / (time.perf_counter() - begun - lost))
 
     threads = [threading.Thread(target=work, args=one) for one in streams.items()]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    return Run(sum(waited), STEPS * len(streams) / (max(ended) - min(begun)))
+    return Run(sum(waited), sum(rates))
 
 
 def _waited() -> float:
