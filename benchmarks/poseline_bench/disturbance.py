@@ -23,14 +23,14 @@ ARRIVING, STAYING = 4.0, 6.0
 """Seconds over which an overload's streams arrive, and for which it then goes on."""
 COMES_BACK = 2
 """Times that a refused stream tries again."""
-ALIVE = 128
+ALIVE = 64
 """Streams that a churn keeps open."""
 WARM_UP = 1000
 """Streams opened and closed before a churn is measured: pools, caches and arenas have then grown as they will."""
 _SETTLING = 2.0
 _LONGEST = 180.0
 """Seconds after which a churn that does not end is an error of the server's."""
-_TASKS = "poseline_tasks"
+_TASKS = "poseline_asyncio_tasks"
 
 
 def overload(server: Server, script: Script, offered: int) -> dict[str, Any]:

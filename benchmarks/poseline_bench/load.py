@@ -5,9 +5,9 @@ drawn at random. When a slice is due its streams each write their next message, 
 earlier ones were answered; then whatever has come is read. So a slow server meets the same load as a fast one, and a
 frame's latency counts from when it was DUE: neither the server's backlog nor this generator's own lateness can hide.
 
-Answers are counted, not decoded: the k-th `scores` message of a stream answers its k-th person-frame; the first stream
-of a crowd decodes each of its own to prove it. Answers are looked for once a slice, so a latency is told up to one slice
-too long, never too short. No asyncio: the sockets' own calls are what this costs.
+Answers are counted, not decoded: the k-th `scores` message of a stream answers its k-th person-frame (of several people
+one may be a frame ahead); the first stream of a crowd decodes its own to prove it. Answers are looked for once a slice,
+so a latency is told up to one slice too long, never too short. No asyncio: the sockets' own calls are what this costs.
 """
 
 from __future__ import annotations
@@ -15,134 +15,25 @@ from __future__ import annotations
 import gc
 import random
 import selectors
-import socket
 from array import array
+from collections import Counter
 from math import inf
 from time import perf_counter, sleep
 from types import TracebackType
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from poseline_bench.wire import CLOSE, PING, PONG, Script, client_frame, server_frames
+from poseline_bench.connection import Connection
+from poseline_bench.wire import Script
 
-SLICES_PER_SECOND = 1920
-_READ = 1 << 16
+SLICES_PER_SECOND = 1020
 _AT_ONCE = 32
 """Handshakes under way while a crowd gathers: enough to keep the server busy, too few to overrun its listen queue."""
-
-State = Literal["connecting", "upgrading", "starting", "live", "closing", "gone"]
 
 
 class Refused(Exception):
     """The server said no to what it should not refuse."""
-
-
-class Stream:
-    """One connection. `tries`: how often it was refused before."""
-
-    __slots__ = (
-        "_crowd",
-        "_rest",
-        "_unsent",
-        "answered",
-        "began",
-        "first_due",
-        "sent",
-        "slice",
-        "socket",
-        "state",
-        "tries",
-    )
-
-    def __init__(self, crowd: Crowd, tries: int) -> None:
-        self._crowd = crowd
-        self._rest = self._unsent = b""
-        self.state: State = "connecting"
-        self.tries = tries
-        self.sent = self.answered = 0
-        self.first_due = 0.0
-        self.slice: list[Stream] = []
-        self.began = perf_counter()
-        self.socket = socket.socket()
-        self.socket.setblocking(False)
-        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.socket.connect_ex(("127.0.0.1", crowd.port))
-
-    def send_next(self, due: float) -> None:
-        if not self.sent:
-            self.first_due = due
-        self._send(self._crowd.script.messages[self.sent])
-        self.sent += 1
-
-    def _send(self, data: bytes) -> None:
-        """What the socket does not take now goes with the next message."""
-        data = self._unsent + data if self._unsent else data
-        try:
-            taken = self.socket.send(data)
-        except BlockingIOError:
-            taken = 0
-        except ConnectionError:  # reading will tell
-            return
-        self._unsent = data[taken:]
-
-    def ready(self, now: float) -> None:
-        """Something happened to the socket."""
-        if self.state == "connecting":
-            self.state = "upgrading"
-            self._crowd.listen_to(self)
-            self._send(self._crowd.request)
-            return
-        try:
-            data = self.socket.recv(_READ)
-        except BlockingIOError:
-            return
-        except ConnectionError:
-            data = b""
-        if not data:
-            self._crowd.drop(self, lost=self.state != "closing")
-            return
-        self._rest += data
-        if self.state != "upgrading" or self._upgraded(now):
-            self._read(now)
-
-    def _upgraded(self, now: float) -> bool:
-        """The head of the answer has come and says yes; what follows it is frames."""
-        head, end, rest = self._rest.partition(b"\r\n\r\n")
-        if not end:
-            return False
-        if b" 101 " not in head[:16]:
-            self._crowd.refuse(self, now, head, rest)
-            return False
-        self._rest = rest
-        if self._crowd.script.start is None:
-            self._crowd.welcome(self)
-        else:
-            self.state = "starting"
-            self._send(self._crowd.script.start)
-        return True
-
-    def _read(self, now: float) -> None:
-        crowd = self._crowd
-        scores, opcode = crowd.script.scores, crowd.script.encoding.opcode
-        frames, self._rest = server_frames(self._rest)
-        for kind, payload in frames:
-            if kind == opcode:
-                if scores in payload:
-                    crowd.answer(self, payload, now)
-                elif self.state == "starting":  # session.started is the first that is said
-                    crowd.welcome(self)
-            elif kind == PING:
-                self._send(client_frame(payload, PONG))
-            elif kind == CLOSE:
-                self._send(client_frame(payload, CLOSE))
-                crowd.drop(self, lost=self.state != "closing")
-                return
-
-    def ask_to_close(self) -> None:
-        self.state = "closing"
-        self._send(self._crowd.script.close)
 
 
 class Crowd:
@@ -155,17 +46,18 @@ class Crowd:
     def __init__(self, port: int, script: Script, seed: int = 0) -> None:
         self.port, self.script = port, script
         self.request = script.handshake(port)
-        self.waiting: set[Stream] = set()
-        self.live: set[Stream] = set()
-        self.closing: set[Stream] = set()
+        self.waiting: set[Connection] = set()
+        self.live: set[Connection] = set()
+        self.closing: set[Connection] = set()
         self.refused: list[float] = []
-        self.to_retry: list[tuple[Stream, float]] = []
+        self.to_retry: list[tuple[Connection, float]] = []
         """Refused streams with their Retry-After, for whoever wants to bring them back."""
         self.lost = self.answered = self.sent = 0
-        self._witness: Stream | None = None
+        self._witness: Connection | None = None
+        self._witnessed: Counter[str] = Counter()
         self._selector = selectors.DefaultSelector()
         self._slices = max(1, round(script.interval * SLICES_PER_SECOND))
-        self._wheel: list[list[Stream]] = [[] for _ in range(self._slices)]
+        self._wheel: list[list[Connection]] = [[] for _ in range(self._slices)]
         self._turn = 0
         self._epoch = perf_counter()
         self._silent = False
@@ -187,14 +79,14 @@ class Crowd:
 
     # --- what a measurement asks for ------------------------------------------------------------------------------
 
-    def open(self, tries: int = 0) -> Stream:
+    def open(self, tries: int = 0) -> Connection:
         """Begin a connection."""
-        stream = Stream(self, tries)
+        stream = Connection(self, tries)
         self.waiting.add(stream)
         self._selector.register(stream.socket, selectors.EVENT_WRITE, stream)
         return stream
 
-    def close(self, stream: Stream, *, politely: bool) -> None:
+    def close(self, stream: Connection, *, politely: bool) -> None:
         """Ask the server to finish the stream, where it has begun, or just leave."""
         if politely and stream.state == "live":
             self.live.discard(stream)
@@ -296,10 +188,10 @@ class Crowd:
 
     # --- what streams report --------------------------------------------------------------------------------------
 
-    def listen_to(self, stream: Stream) -> None:
+    def listen_to(self, stream: Connection) -> None:
         self._selector.modify(stream.socket, selectors.EVENT_READ, stream)
 
-    def welcome(self, stream: Stream) -> None:
+    def welcome(self, stream: Connection) -> None:
         """The session has started: the stream gets its phase and sends from its next turn on."""
         stream.state = "live"
         self.waiting.discard(stream)
@@ -308,20 +200,20 @@ class Crowd:
         if not self._silent:
             self._place(stream)
 
-    def _place(self, stream: Stream) -> None:
+    def _place(self, stream: Connection) -> None:
         stream.slice = self._random.choice(self._wheel)
         stream.slice.append(stream)
 
-    def answer(self, stream: Stream, payload: bytes, now: float) -> None:
+    def answer(self, stream: Connection, payload: bytes, now: float) -> None:
         if stream is self._witness:
-            self.script.check(payload, stream.answered)
+            self.script.check(payload, self._witnessed)
         due = stream.first_due + stream.answered // self.script.answers * self.script.interval
         stream.answered += 1
         self.answered += 1
         if self._begin <= due < self._end:
             self._latencies.append(now - due)
 
-    def refuse(self, stream: Stream, now: float, head: bytes, body: bytes) -> None:
+    def refuse(self, stream: Connection, now: float, head: bytes, body: bytes) -> None:
         """Raises Refused for anything but a 503: no load makes a request wrong."""
         self.drop(stream, lost=False)
         if b" 503 " not in head[:16]:
@@ -330,7 +222,7 @@ class Crowd:
         _, _, after = head.lower().partition(b"\r\nretry-after:")
         self.to_retry.append((stream, float(after.partition(b"\r\n")[0] or 1)))
 
-    def drop(self, stream: Stream, *, lost: bool) -> None:
+    def drop(self, stream: Connection, *, lost: bool) -> None:
         """The stream is over."""
         if stream.state == "gone":
             return

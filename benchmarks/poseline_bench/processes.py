@@ -46,7 +46,7 @@ class Server:
 
     port: int
     metrics_port: int
-    process: psutil.Popen
+    process: psutil.Process
 
     def cpu(self) -> float:
         """Seconds of CPU that it has used so far."""
@@ -93,22 +93,22 @@ def _started(
 ) -> Iterator[Server]:
     environment = environment | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
     with tempfile.TemporaryFile() as written:  # not a pipe, which nobody would read
-        process = psutil.Popen([sys.executable, *arguments], env=environment, stdout=written, stderr=written)
+        process = subprocess.Popen([sys.executable, *arguments], env=environment, stdout=written, stderr=written)
         try:
             if not _answers(process, ports[0], probe):
                 written.seek(0)
                 raise DidNotStart(written.read().decode(errors="replace"))
-            yield Server(*ports, process)
+            yield Server(*ports, psutil.Process(process.pid))
         finally:
-            process.send_signal(signal.SIGTERM)
+            process.send_signal(signal.SIGTERM)  # does nothing where it has ended by itself
             try:
                 process.wait(_PATIENCE)
-            except (psutil.TimeoutExpired, subprocess.TimeoutExpired):
+            except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
 
 
-def _answers(process: psutil.Popen, port: int, probe: str | None) -> bool:
+def _answers(process: subprocess.Popen[bytes], port: int, probe: str | None) -> bool:
     """It accepts connections, and says 200 on `probe`."""
     deadline = monotonic() + _PATIENCE
     while monotonic() < deadline and process.poll() is None:

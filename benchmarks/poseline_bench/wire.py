@@ -11,6 +11,7 @@ same), and a server's frames are taken to be whole messages: no server of ours f
 from __future__ import annotations
 
 import struct
+from collections import Counter
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -100,12 +101,14 @@ class Script:
         )
         return "\r\n".join((*lines, "", "")).encode()
 
-    def check(self, payload: bytes, answer: int) -> None:
-        """Raises ValueError unless this `scores` message is about the frame that its number among them says."""
-        t = self.encoding.decode(payload)["t"]
-        expected = answer // self._people / FPS
+    def check(self, payload: bytes, heard: Counter[str]) -> None:
+        """Raises ValueError unless this `scores` message is about the next frame of its person; `heard` counts them."""
+        message = self.encoding.decode(payload)
+        who, t = message["track_id"], message["t"]
+        expected = heard[who] / FPS
+        heard[who] += 1
         if abs(t - expected) > 0.5 / FPS:
-            raise ValueError(f"scores message {answer} is about t = {t:g}, expected {expected:g}")
+            raise ValueError(f"scores message {heard[who]} of {who} is about t = {t:.3f}, expected {expected:.3f}")
 
     def _say(self, message: object) -> bytes:
         return client_frame(self.encoding.encode(message), self.encoding.opcode)
@@ -130,10 +133,11 @@ class EchoScript(Script):
         super().__init__(encoding, seconds=seconds)
         self.start, self.scores = None, b""
 
-    def check(self, payload: bytes, answer: int) -> None:
-        """Raises ValueError unless this is the message of that number."""
-        if self.messages[answer] != client_frame(payload, self.encoding.opcode):
-            raise ValueError(f"echo {answer} differs from what was sent")
+    def check(self, payload: bytes, heard: Counter[str]) -> None:
+        """Raises ValueError unless this is the next message that was sent."""
+        heard["echo"] += 1
+        if self.messages[heard["echo"] - 1] != client_frame(payload, self.encoding.opcode):
+            raise ValueError(f"echo {heard['echo']} differs from what was sent")
 
 
 def client_frame(payload: bytes, opcode: int) -> bytes:
