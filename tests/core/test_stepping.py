@@ -188,7 +188,7 @@ def test_a_saved_stream_goes_on_in_another_slot(frames: int) -> None:
         scorer.step(slots, JOINTS)
     rows, clock = scorer.save(int(slots[0]))
     other, others = opened(Batches(), 3)
-    for _ in range(50):  # a former owner with rows of its own
+    for _ in range(51):  # a former owner with rows of its own, and a level that waits
         other.step(others, JOINTS.repeat(3, axis=0) * 3)
     other.load(int(others[1]), rows, clock)
     went_on = [float(other.step(others[1:2], JOINTS)[0][0, 0]) for _ in range(40)]
