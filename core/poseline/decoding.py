@@ -37,6 +37,7 @@ _REGION = np.dtype(
         ("start", "<i8"),
         ("border", "<i8"),  # refined start, set when the segment opens
         ("last", "<i8"),  # last frame at or above off_score
+        ("due", "<i8"),  # frame at which there is something to say of an open segment: an update, or its forced end
         ("key", "<i8"),
         ("total", "<f8"),
         ("total_at_last", "<f8"),
@@ -44,7 +45,7 @@ _REGION = np.dtype(
         ("open", "?"),
     ]
 )
-_LIMITS = np.dtype([("on", "<f4"), ("least", "<i8"), ("hang", "<i8"), ("most", "<i8"), ("update", "<i8")])
+_NEVER = np.iinfo(np.int64).max
 
 
 class DecodingOptions(BaseModel):
@@ -105,26 +106,28 @@ class SegmentDecoder:
         self.fps = fps
         self._t = np.zeros(slots, np.int64)
         self._keys = np.zeros(slots, np.int64)
+        self._on = np.zeros(slots, np.float32)
         self._off = np.zeros((slots, 1), np.float32)
-        self._limits = np.zeros(slots, _LIMITS)
+        self._hang = np.zeros(slots, np.int64)
+        self._lengths = np.zeros((slots, 3), np.int64)
+        """Frames: the least that a segment lasts, the most, and how often it is told of (0: never)."""
         self._allowed = np.ones((slots, classes), np.bool_)
+        self._choosy = False
+        """Some slot allows not every class."""
         self._active = np.zeros((slots, classes), np.bool_)
         self._regions = np.zeros((slots, classes), _REGION)
         self._boundaries = np.zeros((slots, _MEMORY, 2), np.float32)
 
     def open(self, slot: int, options: DecodingOptions, allowed: Flags | None = None) -> None:
         """Give the slot to a new track. allowed: (K,) which classes may be decided; None means all."""
-        self.change(slot, options, allowed)
+        self._on[slot], self._off[slot] = options.min_score, options.off_score
+        self._hang[slot] = round(options.off_hang * self.fps)
+        least, most, update = options.min_duration, options.max_duration, options.updates
+        self._lengths[slot] = round(least * self.fps), max(1, round(most * self.fps)), round(update * self.fps)
+        self._choosy |= allowed is not None
+        self._allowed[slot] = True if allowed is None else allowed
         self._keys[slot] = 0
         self.restart(slot)
-
-    def change(self, slot: int, options: DecodingOptions, allowed: Flags | None = None) -> None:
-        """Decode by other options from the next frame on."""
-        frames = (options.min_duration, options.off_hang, options.max_duration, options.updates)
-        least, hang, most, update = (round(seconds * self.fps) for seconds in frames)
-        self._off[slot] = options.off_score
-        self._limits[slot] = (options.min_score, least, hang, max(1, most), update)
-        self._allowed[slot] = True if allowed is None else allowed
 
     def restart(self, slot: int) -> None:
         """Begin a new span: nothing before it counts, but no key of the track comes twice."""
@@ -140,7 +143,9 @@ class SegmentDecoder:
         t = self._t[slots]
         self._t[slots] = t + 1
         self._boundaries[slots, t % _MEMORY] = boundaries
-        above = (scores[:, 1:] >= self._off[slots]) & self._allowed[slots]
+        above = scores[:, 1:] >= self._off[slots]
+        if self._choosy:
+            above &= self._allowed[slots]
         rows, k = np.nonzero(above | self._active[slots])
         if not len(rows):
             return []
@@ -157,7 +162,7 @@ class SegmentDecoder:
     ) -> list[tuple[int, Decision]]:
         """One frame more of the regions alive: every argument but `slots` (N,), an entry for each of them."""
         at = slots[rows]
-        region, limits = self._regions[at, k], self._limits[at]
+        region = self._regions[at, k]
         fresh = above & ~self._active[at, k]
         if fresh.any():
             self._active[at[fresh], k[fresh]] = True
@@ -169,24 +174,18 @@ class SegmentDecoder:
         np.copyto(region["total_at_last"], region["total"], where=above)
         self._regions[at, k] = region
 
-        age = t - region["start"]
-        is_open = region["open"]
-        ends = t - region["last"] > limits["hang"]
-        begins = above & ~is_open & (p >= limits["on"])
-        held = (is_open | begins) & ~ends
-        told = held & (age % np.maximum(limits["update"], 1) == limits["update"] - 1)
-        cut = held & (age + 1 >= limits["most"])
-        if not (ends | begins | told | cut).any():
+        ends = t - region["last"] > self._hang[at]
+        begins = (p >= self._on[at]) & above & ~region["open"]
+        due = region["open"] & (t >= region["due"])
+        if not (ends | begins | due).any():
             return []
         decisions: list[tuple[int, Decision]] = []
         for i in np.flatnonzero(ends):
             decisions += self._close(rows[i], at[i], k[i], int(region["last"][i]) + 1, "none")
         for i in np.flatnonzero(begins):
             decisions.append((int(rows[i]), self._begin(at[i], k[i], float(p[i]))))
-        for i in np.flatnonzero(told):
-            decisions.append((int(rows[i]), self._so_far(at[i], k[i])))
-        for i in np.flatnonzero(cut):
-            decisions += self._close(rows[i], at[i], k[i], int(t[i]) + 1, "max_duration")
+        for i in np.flatnonzero((due | begins) & ~ends):
+            decisions += self._remind(rows[i], at[i], k[i])
         return decisions
 
     def flush(self, slot: int, forced: Forced) -> list[Decision]:
@@ -216,10 +215,21 @@ class SegmentDecoder:
         score = p * (0.3 + 0.7 * float(window.max(initial=0)))
         return Decision("started", key, int(k) + 1, border, t + 1, score, t)
 
-    def _so_far(self, slot: int, k: int) -> Decision:
+    def _remind(self, row: int, slot: int, k: int) -> list[tuple[int, Decision]]:
+        """An open segment's update or forced end, if it is time for one; and when it will be."""
         region, t = self._regions[slot, k], int(self._t[slot]) - 1
-        mean = float(region["total"]) / max(1, t + 1 - int(region["start"]))
-        return Decision("updated", int(region["key"]), int(k) + 1, int(region["border"]), t + 1, mean, t)
+        _, most, update = self._lengths[slot].tolist()
+        start = int(region["start"])
+        age = t + 1 - start
+        told: list[tuple[int, Decision]] = []
+        if update and age % update == 0:
+            mean, border = float(region["total"]) / age, int(region["border"])
+            told.append((int(row), Decision("updated", int(region["key"]), int(k) + 1, border, t + 1, mean, t)))
+        if age >= most:
+            return told + self._close(row, slot, k, t + 1, "max_duration")
+        next_update = age // update * update + update if update else _NEVER
+        self._regions[slot, k]["due"] = start + min(most, next_update) - 1
+        return told
 
     def _close(self, row: int, slot: int, k: int, end: int, forced: Forced) -> list[tuple[int, Decision]]:
         region, t = self._regions[slot, k].copy(), int(self._t[slot]) - 1
@@ -229,7 +239,7 @@ class SegmentDecoder:
             return []
         start, border, key, peak = (region[name].item() for name in ("start", "border", "key", "peak"))
         label = int(k) + 1
-        if end - start < self._limits[slot]["least"]:
+        if end - start < self._lengths[slot, 0]:
             return [(int(row), Decision("retracted", key, label, border, end, peak, t, forced))]
         mean = float(region["total_at_last"]) / (end - start)
         if forced == "none":

@@ -14,7 +14,9 @@ may open, finish and close slots that are in no other thread's step.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from hashlib import sha256
+from math import isfinite
 from types import TracebackType
 
 import numpy as np
@@ -64,6 +66,19 @@ class SlotState(Struct, frozen=True):
     decoder: DecoderState
 
 
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What one frame of each of some tracks led to.
+
+    scores: (B, 1 + K). events: each with its row; those of one row in order. spoilt: rows whose scores are not finite (told
+    as zeros), so that nothing which their slots say from here on can be trusted.
+    """
+
+    scores: Floats
+    events: list[tuple[int, SegmentEvent]]
+    spoilt: list[int]
+
+
 class OnlineLocalizer:
     """Many tracks, scored and decoded side by side. `scorer` belongs to it from here on."""
 
@@ -83,22 +98,20 @@ class OnlineLocalizer:
     def close(self, slot: int) -> None:
         self.scorer.close(slot)
 
-    def step(self, slots: Slots, frames: Sequence[GridFrame]) -> tuple[Floats, list[tuple[int, SegmentEvent]]]:
-        """One grid frame of each of the (distinct) slots → scores (B, 1 + K), and events, each with its row.
-
-        Events of one row come in order. A row that is not finite is all NaN and decides nothing: its slot is spoilt.
-        """
+    def step(self, slots: Slots, frames: Sequence[GridFrame]) -> Step:
+        """One grid frame of each of the (distinct) slots."""
         events: list[tuple[int, SegmentEvent]] = []
         for row, frame in enumerate(frames):
             if frame.first:
                 events += [(row, event) for event in self._begin_span(int(slots[row]), frame.t)]
         scores, boundaries = self.scorer.step(slots, np.array([frame.pose for frame in frames]))
-        if not np.isfinite(scores.sum() + boundaries.sum()):
-            both = np.concatenate([scores, boundaries], axis=1)
-            sound = np.isfinite(both).all(axis=1, keepdims=True)
-            scores, boundaries = np.where(sound, scores, np.nan), np.where(sound, boundaries, 0)
+        spoilt: list[int] = []
+        if not isfinite(scores.sum() + boundaries.sum()):
+            spoilt = np.flatnonzero(~np.isfinite(scores).all(axis=1) | ~np.isfinite(boundaries).all(axis=1)).tolist()
+            scores, boundaries = scores.copy(), boundaries.copy()
+            scores[spoilt], boundaries[spoilt] = 0, 0
         decided = self._decoder.push(slots, scores, boundaries)
-        return scores, events + [(row, self._event(int(slots[row]), one)) for row, one in decided]
+        return Step(scores, events + [(row, self._event(int(slots[row]), one)) for row, one in decided], spoilt)
 
     def _begin_span(self, slot: int, t: float) -> list[SegmentEvent]:
         """What was open ended with the old span; nothing that was seen before it counts."""
@@ -221,12 +234,12 @@ class StreamLocalizer:
         """Everything that was decided at this frame. Raises EngineFailure."""
         events: list[SegmentEvent] = []
         for grid_frame in self.grid.push(frame.t, self._convert(frame.joints, frame.confidence)).frames:
-            scores, decided = self.localizer.step(self._slots, [grid_frame])
-            if np.isnan(scores[0, 0]):
+            step = self.localizer.step(self._slots, [grid_frame])
+            if step.spoilt:
                 raise EngineFailure("the network's scores are not finite")
             if self._on_scores:
-                self._on_scores(grid_frame, scores[0])
-            events += [event for _, event in decided]
+                self._on_scores(grid_frame, step.scores[0].copy())
+            events += [event for _, event in step.events]
         return events
 
     def finish(self) -> list[SegmentEvent]:

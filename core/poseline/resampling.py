@@ -73,18 +73,18 @@ class FrameGrid:
         """Media time of the newest accepted source frame."""
         return self._last_t
 
-    def push(self, t: float, pose: Floats) -> GridPush:
-        """One source frame: media time in seconds and native pose (16, 4)."""
+    def push(self, t: float, pose: Floats, whole: bool | None = None) -> GridPush:
+        """One source frame: media time in seconds and native pose (16, 4); whole: no joint is missing, if that is known."""
         last_t = self._last_t
         if last_t is not None and t <= last_t:
             return GridPush((), "duplicate_frame" if t == last_t else "late_frame")
         if last_t is None or t - last_t > self.gap_reset:
             self._seen_at[:] = -np.inf
-            placed = self._place(t, pose)
+            placed = self._place(t, pose, whole)
             self._origin, self._next = t, 1
             frames = (GridFrame(t, placed, first=True),)
         else:
-            placed = self._place(t, pose)
+            placed = self._place(t, pose, whole)
             frames = tuple(self._between(last_t, t, placed))
         self._last_t, self._last = t, placed
         return GridPush(frames)
@@ -103,9 +103,9 @@ class FrameGrid:
             self._next += 1
         return frames
 
-    def _place(self, t: float, pose: Floats) -> Floats:
+    def _place(self, t: float, pose: Floats, whole: bool | None) -> Floats:
         """The pose with its missing joints placed."""
-        if pose[:, 3].min() > 0:
+        if whole or (whole is None and pose[:, 3].min() > 0):
             self._seen_at[:] = t
             return pose
         seen = pose[:, 3] > 0

@@ -3,7 +3,7 @@
 uvicorn hands over every connection that asks for an upgrade (`ws=` of its configuration). Frames and handshakes are
 `websockets`' sans-IO protocol; nothing on the way from a socket's bytes to the session and back is a task or a queue, for at
 thousands of messages a second those cost more than the network. The transport's own flow control is ours: a session that is
-`blocked` is not read, and one whose client does not read is not `writable`.
+held is not read, and one whose client does not read is not `writable`.
 
 Whoever cannot be served is refused before the upgrade, by HTTP. `tick` keeps time for all connections at once: silence,
 pings, acknowledgements, a closing handshake that never ends. Everything happens on the event loop.
@@ -83,9 +83,6 @@ class StreamConnection(asyncio.Protocol):
             elif isinstance(event, Request):
                 self._open(event)
         self._flush()
-        if self._session is not None and self._session.blocked and not self._paused:
-            self._paused = True
-            self._transport.pause_reading()
 
     def eof_received(self) -> None:
         self._protocol.receive_eof()
@@ -217,17 +214,20 @@ class StreamConnection(asyncio.Protocol):
 
     # --- what the session and the runtime ask for -----------------------------------------------------------------
 
-    def read_on(self) -> None:
-        if self._paused:
-            self._paused = False
-            self._transport.resume_reading()
+    def hold(self, on: bool) -> None:
+        if on != self._paused:
+            self._paused = on
+            if on:
+                self._transport.pause_reading()
+            else:
+                self._transport.resume_reading()
 
     def end(self, code: int, reason: str) -> None:
         """Close the socket once everything posted has left."""
         if self._ended is not None:
             return
         self._ended, self._ended_at = (code, reason), monotonic()
-        self.read_on()  # to hear the other side's close frame
+        self.hold(False)  # to hear the other side's close frame
         if self._protocol.state is OPEN:
             self._protocol.send_close(code, reason)
         self._flush()

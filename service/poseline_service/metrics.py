@@ -7,11 +7,11 @@ counters that their owners keep anyway; a scrape runs in the metrics server's ow
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from importlib.metadata import PackageNotFoundError, version
+from threading import Lock
 
 import numpy as np
-from numpy.typing import ArrayLike
 from prometheus_client import (
     GC_COLLECTOR,
     PLATFORM_COLLECTOR,
@@ -34,26 +34,37 @@ _SESSION = (1, 10, 60, 300, 1800, 3600, 4 * 3600, 12 * 3600)
 _BATCH = (1, 2, 4, 8, 16, 32, 64)
 
 
+_MANY = 512
+
+
 class _Series:
     """One set of labels of a `BatchHistogram`."""
 
     def __init__(self, bounds: np.ndarray[tuple[int], np.dtype[np.float64]]) -> None:
         self._bounds = bounds
-        self.counts = np.zeros(len(bounds) + 1, np.int64)
-        self.total = 0.0
+        self._lock = Lock()
+        self._fresh: list[float] = []
+        self._counts = np.zeros(len(bounds) + 1, np.int64)
+        self._total = 0.0
 
-    def observe(self, value: float) -> None:
-        self.observe_many((value,))
+    def observe(self, values: Sequence[float]) -> None:
+        with self._lock:
+            self._fresh.extend(values)
+        if len(self._fresh) >= _MANY:
+            self.sums()
 
-    def observe_many(self, values: ArrayLike) -> None:
-        many = np.asarray(values, np.float64)
-        places = np.searchsorted(self._bounds, many)  # a value on a bound belongs below it, as Prometheus counts
-        self.counts += np.bincount(places, minlength=len(self.counts))
-        self.total += float(many.sum())
+    def sums(self) -> tuple[list[int], float]:
+        """How many values were at most each bound, and the sum of all. Also called by the scraping thread."""
+        with self._lock:
+            fresh, self._fresh = self._fresh, []
+            places = np.searchsorted(self._bounds, fresh)  # a value on a bound belongs below it, as Prometheus counts
+            self._counts += np.bincount(places, minlength=len(self._counts))
+            self._total += sum(fresh)
+            return np.cumsum(self._counts).tolist(), self._total
 
 
 class BatchHistogram:
-    """A histogram that takes a whole batch of values at the price of one: what is counted per frame must cost nothing."""
+    """A histogram of values that come by the thousand: kept as they are, and counted many at a time."""
 
     def __init__(
         self, name: str, documentation: str, label: str, buckets: Iterable[float], registry: CollectorRegistry
@@ -70,8 +81,8 @@ class BatchHistogram:
         family = HistogramMetricFamily(self._name, self._documentation, labels=[self._label])
         names = [*(str(float(bound)) for bound in self._bounds), "+Inf"]
         for value, series in list(self._series.items()):
-            counts = np.cumsum(series.counts).tolist()
-            family.add_metric([value], list(zip(names, counts, strict=True)), series.total)
+            counts, total = series.sums()
+            family.add_metric([value], list(zip(names, counts, strict=True)), total)
         yield family
 
 

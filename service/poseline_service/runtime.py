@@ -9,6 +9,7 @@ A heartbeat keeps time for all streams and measures the load. Everything but the
 from __future__ import annotations
 
 import asyncio
+import gc
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import suppress
 from math import ceil
@@ -21,6 +22,7 @@ from poseline.online import OnlineLocalizer
 from poseline.stepping import check_golden
 from poseline_service.engine import PROVIDER, open_scorer
 from poseline_service.errors import ModelLoading
+from poseline_service.intake import Intake
 from poseline_service.load import LoadMonitor
 from poseline_service.logging import log
 from poseline_service.metrics import Metrics
@@ -84,9 +86,12 @@ class Runtime:
         scheduler = BatchScheduler(
             list(engines), self.metrics, max_batch=settings.max_batch, max_steps=settings.max_steps
         )
-        self._model = LoadedModel(bundle, scheduler)
+        self._model = LoadedModel(
+            bundle, scheduler, Intake(self.metrics.frames_received.labels(bundle.manifest.name).inc)
+        )
         self._watch(self._model)
         self._heart = asyncio.create_task(self._beat(scheduler), name="heart")
+        gc.freeze()  # what is here now stays: no collection need look at it again
         manifest = bundle.manifest
         log.info("model_ready", model=manifest.name, version=manifest.version, golden_difference=worst)
 

@@ -25,7 +25,7 @@ import numpy as np
 
 from poseline.decoding import DecodingOptions
 from poseline.errors import EngineFailure, Overloaded
-from poseline.online import OnlineLocalizer
+from poseline.online import OnlineLocalizer, Step
 from poseline.resampling import GridFrame
 from poseline.segments import Forced, SegmentEvent
 from poseline.skeleton import Flags, Floats
@@ -107,12 +107,13 @@ class _Job:
     seconds: list[float] = field(default_factory=list[float])
 
 
+_UNTOLD: Top = []
+
+
 def best_classes(scores: Floats) -> list[Top]:
     """The best classes of each row of scores (B, 1 + K)."""
-    count = min(TOP, scores.shape[1])
-    best = np.argpartition(scores, -count, axis=1)[:, -count:]
-    best = np.take_along_axis(best, np.argsort(-np.take_along_axis(scores, best, 1), axis=1, kind="stable"), 1)
-    values = np.take_along_axis(scores, best, 1).astype(np.float64).round(4)
+    best = scores.argsort(axis=1)[:, : -TOP - 1 : -1]
+    values = scores[np.arange(len(scores))[:, None], best].astype(np.float64).round(4)
     return [list(zip(k, p, strict=True)) for k, p in zip(best.tolist(), values.tolist(), strict=True)]
 
 
@@ -159,23 +160,27 @@ class _Worker:
             live = shares if s == 0 else [share for share in shares if len(share.frames) > s]
             frames = [share.frames[s] for share in live]
             begin = perf_counter()
-            scores, events = self.localizer.step(slots[: len(live)], frames)
+            step = self.localizer.step(slots[: len(live)], frames)
             job.seconds.append(perf_counter() - begin)
             job.widths.append(len(live))
-            self._note(live, frames, scores, events)
+            _note(step, live, frames)
 
-    def _note(
-        self, live: list[_Share], frames: list[GridFrame], scores: Floats, events: list[tuple[int, SegmentEvent]]
-    ) -> None:
-        curious = [row for row, share in enumerate(live) if share.lane.sink.wants_scores]
-        tops = dict(zip(curious, best_classes(scores[curious]), strict=True)) if curious else {}
-        for row, (share, frame) in enumerate(zip(live, frames, strict=True)):
-            share.told.append((frame, tops.get(row, []), []))
-        for row, event in events:
-            live[row].told[-1][2].append(event)
-        if np.isnan(scores[:, 0]).any():
-            for row in np.flatnonzero(np.isnan(scores[:, 0])):
-                live[row].spoilt = True
+
+def _note(step: Step, live: list[_Share], frames: list[GridFrame]) -> None:
+    """Add to everybody's share what is to be told of this frame."""
+    curious = [row for row, share in enumerate(live) if share.lane.sink.wants_scores]
+    if len(curious) == len(live):
+        tops = best_classes(step.scores)
+    else:
+        tops = [_UNTOLD] * len(live)
+        for row, top in zip(curious, best_classes(step.scores[curious]) if curious else [], strict=True):
+            tops[row] = top
+    for share, frame, top in zip(live, frames, tops, strict=True):
+        share.told.append((frame, top, []))
+    for row, event in step.events:
+        live[row].told[-1][2].append(event)
+    for row in step.spoilt:
+        live[row].spoilt = True
 
 
 class BatchScheduler:
@@ -277,7 +282,7 @@ class BatchScheduler:
             return
         self._idle.clear()
         now = perf_counter()
-        self._stage_queue.observe(now - min(job.arrived))
+        self._stage_queue.observe([now - min(job.arrived)])
         future = worker.executor.submit(worker.step, job)
         if future.done():
             self._end(worker, job, future)
@@ -306,12 +311,12 @@ class BatchScheduler:
             self._fail(job, error)
 
     def _measure(self, job: _Job) -> None:
-        arrived = np.array(job.arrived)
-        self._latency.observe_many(perf_counter() - arrived)
-        self._stage_infer.observe_many(np.array(job.seconds))
-        self._batch_size.observe_many(np.array(job.widths))
-        self._media_seconds.inc(len(arrived) * self._frame_seconds)
-        self.scored += len(arrived)
+        now = perf_counter()
+        self._latency.observe([now - arrived for arrived in job.arrived])
+        self._stage_infer.observe(job.seconds)
+        self._batch_size.observe(job.widths)
+        self._media_seconds.inc(len(job.arrived) * self._frame_seconds)
+        self.scored += len(job.arrived)
         self.scored_live += sum(len(share.frames) for share in job.shares if share.lane.sink.live)
 
     def _deliver(self, job: _Job) -> None:

@@ -1,9 +1,9 @@
 """One stream: who is in it and what was decided about them. Sans-IO, on the event loop.
 
-Client messages enter in order and become *steps*: a frame to push, a flush, the end. A step waits until it can be done: a
-frame until there is room for it, whatever closes segments (a flush, the end, a frame that finds somebody absent) until
-everything before it is scored. While steps wait, the session is `blocked`, and its socket is not read. What comes from the
-engine arrives through the tracks and may let waiting steps go on. Everything that the client is to know goes to the outbox.
+Client messages enter in order and become *steps*: a frame that arrived, a flush, the end. A step waits until it can be
+done: a frame until the intake has read it and there is room for it, whatever closes segments (a flush, the end, a frame that
+finds somebody absent) until everything before it is scored. While steps wait, the socket is held. What comes from the engine
+arrives through the tracks and may let waiting steps go on. Everything that the client is to know goes to the outbox.
 
 A person unseen for `gap_reset` seconds of media time has left. `close` gives every lane back at any time. A failed engine
 ends the stream at once; any other end comes after all that was accepted is scored, and ends every open segment.
@@ -20,14 +20,13 @@ from msgspec import to_builtins
 
 from poseline import protocol
 from poseline.errors import BadTimestamps, Draining, EngineFailure, InputError, Overloaded, PoselineError, TooLarge
-from poseline.keypoints import read_keypoints
-from poseline.online import class_mask, open_converter
+from poseline.online import class_mask
 from poseline.resampling import GridFrame
 from poseline.segments import Forced, SegmentEvent
-from poseline.skeleton import Floats
 from poseline.translation import coordinates_of, decoding_options, layout_of
 from poseline_service.account import Account
 from poseline_service.errors import OutOfOrder
+from poseline_service.intake import Arrival
 from poseline_service.metrics import Metrics
 from poseline_service.outbox import Outbox, segment_message
 from poseline_service.problems import close_code, error_message
@@ -44,21 +43,13 @@ class Link(Protocol):
         """The client takes what it is told."""
         ...
 
-    def read_on(self) -> None:
-        """The session is no longer blocked."""
+    def hold(self, on: bool) -> None:
+        """Read no further until told to go on."""
         ...
 
     def end(self, code: int, reason: str) -> None:
         """Close the socket once everything posted has left."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class _Push:
-    t: float
-    number: int
-    people: list[tuple[str, Floats]]
-    """Name and native pose (16, 4) of everybody seen."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,14 +86,15 @@ class Session:
         if start.fps is not None and not start.fps > 0:
             raise InputError(f"fps is {start.fps:g}, expected more than 0", param="fps")
         self._layout = layout_of(start.layout)
-        self._coordinates = coordinates_of(start.coordinates)
-        self._converter = open_converter(manifest, self._layout, self._coordinates)
+        self.converter = model.converter(self._layout, coordinates_of(start.coordinates))
         self._choice = choice = start.options
         decoding, allowed = decoding_options(choice, manifest.decoding), class_mask(manifest, choice.classes)
         self._options = TrackOptions(decoding, allowed, choice.gap_reset, choice.scores_hz, live=True)
-        self._frames_received = metrics.frames_received.labels(manifest.name)
+        self._intake = model.intake
 
-        self._steps: deque[_Push | _Flush | _End] = deque()
+        self.unread: list[Arrival] = []
+        self._steps: deque[Arrival | _Flush | _End] = deque()
+        self._held = False
         self._ending = self._failed = False
         self._tracks: dict[str, Track] = {}
         self._segment_ids: dict[tuple[Track, int], str] = {}
@@ -113,11 +105,6 @@ class Session:
 
     # --- what comes from the client -------------------------------------------------------------------------------
 
-    @property
-    def blocked(self) -> bool:
-        """Something accepted cannot be done yet: the client should be read no further."""
-        return bool(self._steps)
-
     def receive(self, message: protocol.ClientMessage) -> None:
         """Carry out a message, now or as soon as it can be. What is wrong with it ends the session."""
         if self._ending:
@@ -126,8 +113,6 @@ class Session:
             self._receive(message)
         except InputError as error:
             self.end("close", error)
-        else:
-            self.advance()
 
     def _receive(self, message: protocol.ClientMessage) -> None:
         match message:
@@ -135,6 +120,7 @@ class Session:
                 self._receive_frames(message.seq, message.frames)
             case protocol.Flush():
                 self._steps.append(_Flush(message.track_id))
+                self.advance()
             case protocol.SessionClose():
                 self.end("close")
             case protocol.SessionStart():
@@ -153,39 +139,26 @@ class Session:
         self._steps.append(_End(forced, code, reason, error))
         self.advance()
 
+    def refuse(self, arrival: Arrival, error: InputError) -> None:
+        """The intake could not read this arrival: what came before it was good, and nothing after it counts."""
+        while self._steps and self._steps.pop() is not arrival:
+            pass
+        self._ending = False
+        self.end("close", error)
+
     def _receive_frames(self, seq: int, frames: list[protocol.Frame]) -> None:
-        """Raises BadTimestamps, ShapeMismatch, BadNumber, TooLarge, MalformedMessage; the frame at fault changes nothing."""
+        """Raises BadTimestamps, TooLarge, MalformedMessage; the frames before the one at fault are received."""
         limit = self._settings.frames_per_message
         if len(frames) > limit:
             what = f"a message holds {len(frames)} frames, the limit is {limit}"
             raise TooLarge(what, param="frames", code="too_many_frames")
-        try:
-            self._steps.extend(self._read(seq, frames))
-        except InputError:
-            if len(frames) == 1:
-                raise
-            for number, frame in enumerate(frames, seq):  # those before the bad one are good
-                self._steps.extend(self._read(number, [frame]))
-
-    def _read(self, seq: int, frames: list[protocol.Frame]) -> list[_Push]:
-        """All poses of a message at once."""
-        found: list[tuple[str, int]] = []
         for number, frame in enumerate(frames, seq):
             self._check(frame, number)
-            found += [(person.id, number) for person in frame.people]
-        if not found:
-            return [_Push(frame.t, number, []) for number, frame in enumerate(frames, seq)]
-
-        def where(i: int) -> str:
-            return f" (track {found[i][0]}, frame {found[i][1]})"
-
-        keypoints = [person.kp for frame in frames for person in frame.people]
-        read = read_keypoints(keypoints, self._layout, self._coordinates.dims, where)
-        poses = iter(self._converter.convert(read))
-        return [
-            _Push(frame.t, number, [(person.id, next(poses)) for person in frame.people])
-            for number, frame in enumerate(frames, seq)
-        ]
+            arrival = Arrival(frame.t, number, frame.people)
+            self._steps.append(arrival)
+            if not self.unread:
+                self._intake.announce(self)
+            self.unread.append(arrival)
 
     def _check(self, frame: protocol.Frame, number: int) -> None:
         if not abs(frame.t) <= LATEST:
@@ -203,45 +176,46 @@ class Session:
 
     def advance(self) -> None:
         """Do every step that can be done."""
-        steps, was_blocked = self._steps, bool(self._steps)
+        steps = self._steps
         while steps and self._can(steps[0]):
             step = steps.popleft()
-            if type(step) is _Push:
+            if type(step) is Arrival:
                 self._push(step)
+                self._account.acknowledge_if_many(self._pending)
             elif type(step) is _Flush:
                 self._flush(step.track_id)
             elif type(step) is _End:
                 self._finish(step)
-        self._account.acknowledge_if_many(self._pending)
-        if was_blocked and not steps:
-            self._link.read_on()
+        if bool(steps) != self._held:
+            self._held = bool(steps)
+            self._link.hold(self._held)
 
-    def _can(self, step: _Push | _Flush | _End) -> bool:
-        if self._pending == 0:
-            return type(step) is not _Push or self._link.writable
-        if type(step) is not _Push:
+    def _can(self, step: Arrival | _Flush | _End) -> bool:
+        if type(step) is not Arrival:
+            return self._pending == 0
+        if step.poses is None or not self._link.writable:
             return False
-        return self._pending < self._settings.queue_frames and self._link.writable and not self._absent(step.t)
+        return self._pending == 0 or (self._pending < self._settings.queue_frames and not self._absent(step.t))
 
     def _absent(self, now: float) -> list[Track]:
         """Who will have left when a frame of that media time comes."""
         gap = self._choice.gap_reset
-        return [track for track in self._tracks.values() if (seen := track.last_t) is not None and now - seen > gap]
+        return [track for track in self._tracks.values() if now - track.last_t > gap]
 
-    def _push(self, step: _Push) -> None:
-        self._frames_received.inc()
+    def _push(self, step: Arrival) -> None:
         if dropped := self._account.receive(step.t, step.number):
             self._drop(dropped)
             return
         for track in self._absent(step.t):
             del self._tracks[track.name]
             self._end_track(track, "track_end", "absent")
-        for name, pose in step.people:
-            track = self._tracks.get(name) or self._open(name, step.t)
+        assert step.poses is not None  # or it could not be done yet
+        for person, pose, whole in zip(step.people, step.poses, step.whole, strict=True):
+            track = self._tracks.get(person.id) or self._open(person.id, step.t)
             if track is None:
                 self._drop("track_limit")
                 continue
-            push = track.push(step.t, pose)
+            push = track.push(step.t, pose, whole)
             if push.frames:
                 self._pending += len(push.frames)
                 self._account.accept(len(push.frames))
@@ -286,7 +260,7 @@ class Session:
     def _end_track(self, track: Track, forced: Forced, reason: str) -> None:
         self._tell(track, track.finish(forced))
         track.close()
-        self._outbox.post(protocol.TrackEnded(track_id=track.name, t=round(track.last_t or 0.0, 6), reason=reason))
+        self._outbox.post(protocol.TrackEnded(track_id=track.name, t=round(track.last_t, 6), reason=reason))
 
     # --- what comes from the engine -------------------------------------------------------------------------------
 
@@ -336,12 +310,13 @@ class Session:
         """Give every lane back."""
         self._ending = True
         self._steps.clear()
+        self.unread = []
         for track in self._tracks.values():
             track.close()
         self._tracks.clear()
 
     def _post_started(self) -> None:
-        manifest, approximate, choice = self._manifest, self._converter.approximate, self._choice
+        manifest, approximate, choice = self._manifest, self.converter.approximate, self._choice
         decoding = self._options.decoding.model_dump(exclude={"updates"})
         chosen = ("classes", "gap_reset", "partials", "scores_hz", "on_overload")
         self._outbox.post(

@@ -9,17 +9,21 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, field
+from math import inf
+from typing import Any, Protocol
 
 from poseline.bundle import ModelBundle
 from poseline.decoding import DecodingOptions
 from poseline.errors import EngineFailure, MalformedMessage, UnknownModel
+from poseline.online import open_converter
+from poseline.pose import Coordinates, PoseConverter
 from poseline.protocol import ModelInfo
 from poseline.resampling import FrameGrid, GridFrame, GridPush
 from poseline.segments import Forced, SegmentEvent
-from poseline.skeleton import Flags, Floats
+from poseline.skeleton import Flags, Floats, SkeletonLayout
 from poseline.translation import model_info
+from poseline_service.intake import Intake
 from poseline_service.scheduler import BatchScheduler, Top
 
 
@@ -29,6 +33,17 @@ class LoadedModel:
 
     bundle: ModelBundle
     scheduler: BatchScheduler
+    intake: Intake
+    _converters: dict[tuple[str, Coordinates], PoseConverter] = field(default_factory=dict[Any, Any])
+
+    def converter(self, layout: SkeletonLayout, coordinates: Coordinates) -> PoseConverter:
+        """The way to the model's poses; one object for all who send the same. Raises UnitUnknown, LayoutMismatch."""
+        known = self._converters.get((layout.name, coordinates))
+        if known is None:
+            known = open_converter(self.bundle.manifest, layout, coordinates)
+            if layout.name != "custom":  # anybody's invention: not to be kept for ever
+                self._converters[layout.name, coordinates] = known
+        return known
 
     def named(self, name: str) -> LoadedModel:
         """Itself, if that is what `name` asks for. Raises UnknownModel."""
@@ -111,21 +126,19 @@ class Track:
         self._grid = FrameGrid(manifest.fps, options.gap_reset, manifest.native)
         self._scheduler = model.scheduler
         self._listener = listener
+        self.last_t = -inf
+        """Media time of the newest frame."""
         self._lane = self._scheduler.open(self, options.decoding, options.allowed)
-
-    @property
-    def last_t(self) -> float | None:
-        """Media time of the newest accepted frame."""
-        return self._grid.last_t
 
     @property
     def pending(self) -> int:
         """Grid frames that have no scores yet."""
         return self._lane.pending
 
-    def push(self, t: float, pose: Floats) -> GridPush:
-        """A native pose (16, 4) at media time t."""
-        push = self._grid.push(t, pose)
+    def push(self, t: float, pose: Floats, whole: bool | None = None) -> GridPush:
+        """A native pose (16, 4) at media time t; whole: no joint is missing, if that is known."""
+        push = self._grid.push(t, pose, whole)
+        self.last_t = max(self.last_t, t)
         self._scheduler.submit(self._lane, push.frames)
         return push
 
