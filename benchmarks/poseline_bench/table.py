@@ -76,4 +76,4 @@ def row(target: Target, figures: dict[str, Any]) -> tuple[str, str, str]:
     bound = f"{'≤' if target.at_most else '≥'} {here:.1f}" if here < 1000 else f"≤ {here:.0f}"
     if found is None:
         return "not measured", bound, "needs two cores"
-    return f"{found:.1f}" if found < 1000 else f"{found:.0f}", bound, "met" if met else "missed"
+    return f"{found:.3g}" if found < 1000 else f"{found:.0f}", bound, "met" if met else "missed"
