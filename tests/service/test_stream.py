@@ -15,22 +15,22 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from made_up import NATIVE, frames_of, recording, request_of
 from poseline import protocol
 from poseline.client import RemoteError, StreamClient, localize, play, timeline
-from poseline.codec import JSON, encode
+from poseline.codec import CODECS, JSON, MSGPACK, Codec, encode
 from poseline.protocol import Frame, Frames, Person, SegmentFinal, SessionStart, StreamOptions
 from servers import ServerProcess
 
 
 @asynccontextmanager
-async def opened(server: ServerProcess, **options: Any) -> AsyncIterator[StreamClient]:
-    async with StreamClient(server.ws, coordinates=NATIVE, options=StreamOptions(**options)) as client:
+async def opened(server: ServerProcess, codec: Codec = MSGPACK, **options: Any) -> AsyncIterator[StreamClient]:
+    async with StreamClient(server.ws, coordinates=NATIVE, options=StreamOptions(**options), codec=codec) as client:
         yield client
 
 
 async def conversation(
-    server: ServerProcess, frames: list[Frame], chunk: int = 64, **options: Any
+    server: ServerProcess, frames: list[Frame], chunk: int = 64, codec: Codec = MSGPACK, **options: Any
 ) -> list[protocol.ServerMessage]:
     """All that the server says to a client that sends these frames and closes."""
-    async with opened(server, **options) as client:
+    async with opened(server, codec, **options) as client:
         return [client.started, *[message async for message in play(client, frames, chunk=chunk)]]
 
 
@@ -50,6 +50,30 @@ async def test_any_chunking_gives_the_finals_of_localize(server: ServerProcess, 
     expected = [(one.track_id, one.label, one.start, one.end, one.score) for one in answer.segments]
     assert len(expected) > 10
     assert sorted(finals(heard)) == sorted(expected)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("codec", CODECS.values(), ids=CODECS)
+async def test_both_encodings_say_the_same(server: ServerProcess, codec: Codec, packed: bool) -> None:
+    poses = {"p1": recording(5, 300)}
+    plain = await conversation(server, timeline(poses), partials="all", scores_hz=30, codec=JSON)
+    heard = await conversation(server, timeline(poses, packed=packed), partials="all", scores_hz=30, codec=codec)
+    assert finals(heard) == finals(plain) != []
+    pick = lambda messages: [(one.t, one.top[0]) for one in messages if isinstance(one, protocol.Scores)]  # noqa: E731
+    assert len(pick(heard)) == 300
+    for (t, (label, p)), (t_plain, (label_plain, p_plain)) in zip(pick(heard), pick(plain), strict=True):
+        assert (t, label) == (t_plain, label_plain)
+        assert p == pytest.approx(p_plain, abs=2e-4)
+
+
+async def test_a_message_may_come_in_fragments(server: ServerProcess) -> None:
+    frames = frames_of(5, 64)
+    async with opened(server) as client:
+        text = client.codec.encode(Frames(0, frames))
+        await client._socket.send([text[:7], text[7:1000], text[1000:]])
+        await client.close()
+        heard = [message async for message in client]
+    assert heard[-1].frames_received == 64  # type: ignore[union-attr]
 
 
 async def test_numbering_has_no_gaps_and_finals_are_final(server: ServerProcess) -> None:
@@ -216,6 +240,7 @@ WRONG: dict[str, tuple[list[str | bytes], str, int]] = {
     "binary": ([START, b"\x00\x01"], "unsupported_data", 1003),
     "frames before start": ([one_frame(KP)], "out_of_order", 4400),
     "second start": ([START, START], "out_of_order", 4400),
+    "base64": ([START, one_frame(b"").replace('""', '"%%%"')], "invalid_message", 4400),
     "NaN": ([START, one_frame(KP).replace("[[", "[[NaN,", 1)], "invalid_number", 4400),
     "infinity": ([START, one_frame([[1e39, 0.0, 0.0], *KP[1:]])], "invalid_number", 4400),
     "confidence": ([START, one_frame([[0.0, 0.0, 0.0, 2.0], *KP[1:]])], "invalid_confidence", 4422),
@@ -282,6 +307,46 @@ async def test_what_came_before_an_error_is_scored_and_finished(server: ServerPr
     assert told == [(one.label, one.start, one.forced) for one in expected if isinstance(one, SegmentFinal)]
     over = {one["segment_id"] for one in heard if one["type"] in ("segment.final", "segment.retracted")}
     assert over == {one["segment_id"] for one in heard if one["type"] == "segment.started"}
+
+
+async def test_text_in_a_binary_session_is_refused(server: ServerProcess) -> None:
+    async with connect(server.ws, subprotocols=[MSGPACK.subprotocol]) as socket:  # type: ignore[list-item]
+        assert socket.subprotocol == MSGPACK.subprotocol
+        await socket.send(START)
+        error = MSGPACK.decode_server(await socket.recv(decode=False))
+        await socket.wait_closed()
+    assert isinstance(error, protocol.ErrorMessage)
+    assert (error.code, error.fatal, socket.close_code) == ("unsupported_data", True, 1003)
+
+
+@pytest.mark.parametrize(
+    ("kp", "code", "close"),
+    [
+        (b"\x00" * 255, "shape_mismatch", 4422),
+        (b"\x00\x00\x80\x7f" * 64, "invalid_number", 4400),
+        (b"\x00\x00\x00\x40" * 64, "invalid_confidence", 4422),
+    ],
+)
+async def test_bad_packed_keypoints_end_their_own_stream(
+    server: ServerProcess, kp: bytes, code: str, close: int
+) -> None:
+    good = frames_of(5, 1)[0]
+    async with opened(server) as bystander, opened(server) as culprit:
+        await bystander.send([good])
+        await culprit.send([good, Frame(1 / 30, [Person("p1", kp)]), Frame(2 / 30, [])])
+        await culprit.close()
+        with pytest.raises(RemoteError, match="frame 1") as caught:
+            await drained(culprit)
+        assert caught.value.code == code
+        await culprit._socket.wait_closed()
+        assert culprit._socket.close_code == close
+        await bystander.close()
+        assert isinstance([message async for message in bystander][-1], protocol.SessionClosed)
+
+
+async def drained(client: StreamClient) -> None:
+    async for message in client:
+        assert not isinstance(message, protocol.Ack) or message.client_seq == 0
 
 
 async def test_unknown_message_type_is_answered_and_survived(server: ServerProcess) -> None:
