@@ -78,5 +78,5 @@ class LoadMonitor:
         if self.busy + self._fps * self._cost > self._limit:
             return f"{self.busy:.0%} of a core is in use, the limit is {self._limit:.0%}"
         if self.lag > self._late:
-            return f"this server is {1000 * self.lag:.0f} ms behind, the limit is {1000 * self._late:.0f}"
+            return f"this server is {1000 * self.lag:.0f} ms behind, the limit is {1000 * self._late:.0f} ms"
         return None
