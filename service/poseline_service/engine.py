@@ -155,6 +155,7 @@ def _open(path: Path, device: Device) -> Any:
 def open_scorer(bundle: ModelBundle, slots: int, device: Device = "cpu") -> StepScorer:
     """The bundle's network on `device`, ready for up to `slots` tracks at once. Raises BundleError.
 
-    "cuda" is one CUDA device; where it cannot be had, this raises and takes nothing else instead.
+    "cuda" is one CUDA device; where it cannot be had, this raises and takes nothing else instead. It has not been run on
+    a device yet: its padding and binding are tested on the CPU (ADR 0004).
     """
     return StepScorer(bundle.manifest.state, LevelGraphs(bundle, device), slots)
