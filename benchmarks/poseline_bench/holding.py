@@ -137,6 +137,13 @@ class Search:
             self.curve[streams] = held
         return bool(held and held.good)
 
+    def near(self, streams: int) -> Held | None:
+        """The hold of so many; where it is not good, as a neighbour's burst may have it, the next smaller good one."""
+        if streams and streams not in self.curve:
+            self.holds(streams)
+        good = [held for held in self.curve.values() if held.streams <= streams]
+        return max(good, key=lambda held: held.streams, default=None)
+
     def _hold(self, streams: int) -> Held | None:
         self._tell(f"{self._script.encoding.name}, {streams} streams")
         held = hold(self._server, self._script, streams)

@@ -3,8 +3,9 @@
 The generator (`load`) shares those cores, and its cost is part of what is held. Its JSON keys are stable; times in ms,
 costs in µs of the server's CPU (all threads) per person-frame:
 
-    binary, json             streams_at_p99_50ms; at four fifths of these: cpu_us_per_stream_frame, p50_ms, p99_ms;
-                             server_over_engine: that cost over engine_us; curve: every hold that was good (`holding.Held`)
+    binary, json             streams_at_p99_50ms; at four fifths of these, or the good hold next below (at_streams):
+                             cpu_us_per_stream_frame, p50_ms, p99_ms, and server_over_engine, that cost over engine_us;
+                             curve: every hold that was good (`holding.Held`)
     binary_16_per_message    {"people", "frames"}: cost with 16 people in a message, or 16 frames of one person
     overload                 twice as many streams as are held, default settings (`disturbance.overload`)
     churn                    streams opened and closed in random order (`disturbance.churn`)
@@ -78,7 +79,7 @@ def measure(models: Path, model: str | None, encodings: tuple[Encoding, ...] = (
         with serving(models, model) as server:
             figures["overload"] = disturbance.overload(server, Script(first), max(2, 2 * held))
         tell("churn")
-        with serving(models, model) as server:
+        with serving(models, model, **UNLIMITED) as server:  # all must come in, or nothing is tried
             size = bundle.manifest.state.bytes_per_stream
             figures["churn"] = disturbance.churn(server, Script(first), CHURN, size)
     return figures | {"seconds": perf_counter() - begun}
@@ -100,10 +101,10 @@ def _capacity(models: Path, model: str | None, encoding: Encoding, engine_us: fl
     with serving(models, model, **UNLIMITED) as server:
         search = Search(server, Script(encoding), tell)
         most = search.most_held()
-        near = max(1, round(SHARE * most))
-        cost = search.curve.get(near) or (search.holds(near) and search.curve[near])
+        cost = search.near(round(SHARE * most))
     return {
         "streams_at_p99_50ms": most,
+        "at_streams": cost.streams if cost else None,
         "cpu_us_per_stream_frame": cost.cpu_us if cost else None,
         "server_over_engine": cost.cpu_us / engine_us if cost else None,
         "p50_ms": cost.p50_ms if cost else None,
