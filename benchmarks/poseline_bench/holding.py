@@ -4,8 +4,9 @@
 It is `good` when every frame was answered and 99 in 100 within `PATIENCE_MS` of the moment they were due. `most_held`
 climbs a ladder of such holds, which is also the curve that is drawn, until one is not good, then halves the gap.
 
-Each hold has fresh streams, so none inherits the backlog of one that failed. A hold that failed while other processes
-had more than `OTHERS` of a core is not believed at once, but repeated.
+Each hold has fresh streams, so none inherits the backlog of one that failed. A failure is not believed at once where
+other processes had more than `OTHERS` of a core or the generator itself was late (a virtual machine that is paused makes
+it so), nor on the ladder, where it would end the climb: it is repeated.
 """
 
 from __future__ import annotations
@@ -56,6 +57,11 @@ class Held:
     def good(self) -> bool:
         return self.p99_ms <= PATIENCE_MS and not self.unanswered and not self.lost
 
+    @property
+    def disturbed(self) -> bool:
+        """By something that is not the server."""
+        return self.others > OTHERS or self.late_ms > LATE_MS
+
 
 class _Spent:
     """CPU seconds since it was made: of the server, of this process, and of everything else on the machine."""
@@ -105,18 +111,19 @@ def hold(server: Server, script: Script, streams: int) -> Held | None:
 
 
 class Search:
-    """The holds of one script against one server; `curve` has those that are good, by number of streams."""
+    """The holds of one script against one server; `curve` has the good ones by number of streams, `failed` the others."""
 
     def __init__(self, server: Server, script: Script, tell: Tell) -> None:
         self._server, self._script, self._tell = server, script, tell
         self.curve: dict[int, Held] = {}
+        self.failed: list[Held] = []
 
     def most_held(self) -> int:
         """The largest number of streams that is held; 0 for none."""
         deadline = perf_counter() + BUDGET
         best, worst = 0, 0
         for streams in LADDER:
-            if not self.holds(streams):
+            if not self.holds(streams) and not self.holds(streams):
                 worst = streams
                 break
             best = streams
@@ -131,10 +138,8 @@ class Search:
     def holds(self, streams: int) -> bool:
         """Whether so many are held. Raises Refused."""
         held = self._hold(streams)
-        if held and not held.good and held.others > OTHERS:
+        if held and not held.good and held.disturbed:
             held = self._hold(streams)
-        if held and held.good:
-            self.curve[streams] = held
         return bool(held and held.good)
 
     def near(self, streams: int) -> Held | None:
@@ -148,4 +153,8 @@ class Search:
         self._tell(f"{self._script.encoding.name}, {streams} streams")
         held = hold(self._server, self._script, streams)
         self._server.emptied()
+        if held and held.good:
+            self.curve[streams] = held
+        elif held:
+            self.failed.append(held)
         return held

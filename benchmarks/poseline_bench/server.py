@@ -5,7 +5,7 @@ costs in µs of the server's CPU (all threads) per person-frame:
 
     binary, json             streams_at_p99_50ms; at four fifths of these, or the good hold next below (at_streams):
                              cpu_us_per_stream_frame, p50_ms, p99_ms, and server_over_engine, that cost over engine_us;
-                             curve: every hold that was good (`holding.Held`)
+                             curve, failed: every hold that was good, and that was not (`holding.Held`)
     binary_16_per_message    {"people", "frames"}: cost with 16 people in a message, or 16 frames of one person
     overload                 twice as many streams as are held, default settings (`disturbance.overload`)
     churn                    streams opened and closed in random order (`disturbance.churn`)
@@ -110,6 +110,7 @@ def _capacity(models: Path, model: str | None, encoding: Encoding, engine_us: fl
         "p50_ms": cost.p50_ms if cost else None,
         "p99_ms": cost.p99_ms if cost else None,
         "curve": [asdict(held) for _, held in sorted(search.curve.items())],
+        "failed": [asdict(held) for held in search.failed],
     }
 
 

@@ -139,6 +139,7 @@ def test_a_search_ends_between_the_best_and_the_worst(monkeypatch: pytest.Monkey
     best = Made(None, None, lambda what: None).most_held()  # type: ignore[arg-type]
     assert 130 / holding.RESOLUTION <= best <= 130
     assert tried[:3] == [10, 50, 150]
+    assert tried.count(150) == 2  # what would end the climb is not believed at once
     assert 300 not in tried
 
 
