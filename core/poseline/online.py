@@ -14,7 +14,6 @@ may open, finish and close slots that are in no other thread's step.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from hashlib import sha256
 from math import isfinite
 from types import TracebackType
@@ -66,8 +65,7 @@ class SlotState(Struct, frozen=True):
     decoder: DecoderState
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(Struct, frozen=True):
     """What one frame of each of some tracks led to.
 
     scores: (B, 1 + K). events: each with its row; those of one row in order. spoilt: rows whose scores are not finite (told

@@ -175,7 +175,7 @@ class SessionStart(Struct, frozen=True, kw_only=True, tag="session.start"):
     client: ClientInfo | None = None
 
 
-class Person(Struct, frozen=True):
+class Person(Struct, frozen=True, gc=False):
     """kp: joint by joint; or packed, as the bytes of little-endian float32 (joints × (dims + 1)), confidence last, where a
     NaN marks its joint missing."""
 
@@ -183,14 +183,14 @@ class Person(Struct, frozen=True):
     kp: Keypoints | bytes
 
 
-class Frame(Struct, frozen=True):
+class Frame(Struct, frozen=True, gc=False):
     """Everybody who is seen at media time `t`; nobody is a valid answer."""
 
     t: float
     people: list[Person]
 
 
-class Frames(Struct, frozen=True, tag="frames"):
+class Frames(Struct, frozen=True, gc=False, tag="frames"):
     """Frames in rising time; `seq` is the client's number of the first of them."""
 
     seq: int
@@ -217,7 +217,7 @@ ClientMessage = SessionStart | Frames | Flush | Keepalive | SessionClose
 # --- stream: server to client ------------------------------------------------------------------------------------
 
 
-class Numbered(Struct, kw_only=True):
+class Numbered(Struct, kw_only=True, gc=False):
     """Head of every server message; the outbox fills it in when the message is posted."""
 
     seq: int = 0

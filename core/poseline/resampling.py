@@ -11,7 +11,6 @@ stands at its parent, with confidence 0 all the while.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -30,8 +29,7 @@ _WHOLE = 0.9999
 """Share of the way to a source frame at which a grid frame simply is it: times on the grid differ by rounding alone."""
 
 
-@dataclass(frozen=True, slots=True)
-class GridFrame:
+class GridFrame(Struct, frozen=True, gc=False):
     """One frame on the grid: time in seconds, native pose (16, 4); `first` of a span: nothing before it counts."""
 
     t: float
@@ -39,8 +37,7 @@ class GridFrame:
     first: bool
 
 
-@dataclass(frozen=True, slots=True)
-class GridPush:
+class GridPush(Struct, frozen=True, gc=False):
     frames: tuple[GridFrame, ...]
     dropped: Literal["late_frame", "duplicate_frame"] | None = None
 

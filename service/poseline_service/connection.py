@@ -48,6 +48,9 @@ def streams(runtime: Runtime) -> Any:
     return partial(StreamConnection, runtime)
 
 
+_DATA = (Opcode.TEXT, Opcode.BINARY, Opcode.CONT)
+
+
 class StreamConnection(asyncio.Protocol):
     """An upgrade, the socket that it became, and the session that goes on over it."""
 
@@ -77,12 +80,17 @@ class StreamConnection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._protocol.receive_data(data)
+        answers = True  # a handshake, a ping, a close, a violation of the protocol
         for event in self._protocol.events_received():
             if type(event) is Frame:
                 self._hear(event)
+                answers = event.opcode not in _DATA
             elif isinstance(event, Request):
                 self._open(event)
-        self._flush()
+        if answers:
+            self._flush()
+        if self._model is not None:
+            self._model.intake.hurry()
 
     def eof_received(self) -> None:
         self._protocol.receive_eof()

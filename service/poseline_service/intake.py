@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from typing import Protocol
+
+from msgspec import Struct
 
 from poseline.errors import InputError
 from poseline.keypoints import read_keypoints
@@ -20,8 +21,7 @@ from poseline.protocol import Person
 from poseline.skeleton import Floats
 
 
-@dataclass(slots=True)
-class Arrival:
+class Arrival(Struct, eq=False, gc=False):
     """A frame that came: media time, the client's number of it, and who is in it."""
 
     t: float
@@ -29,7 +29,7 @@ class Arrival:
     people: list[Person]
     poses: Sequence[Floats] | None = None
     """Native (16, 4), one a person; None until they are read."""
-    whole: Sequence[bool] = field(default_factory=list[bool])
+    whole: Sequence[bool] = ()
     """Whether somebody's pose misses no joint."""
 
 
@@ -48,11 +48,15 @@ class Receiver(Protocol):
         ...
 
 
-class Intake:
-    """One per event loop. count: told how many frames were read."""
+_MANY = 64
+"""Sessions: a batch of the engine (beyond it a larger one gains little)."""
 
-    def __init__(self, count: Callable[[int], None]) -> None:
-        self._count = count
+
+class Intake:
+    """One per event loop. count: told how many frames were read. full: called when they may make a full batch."""
+
+    def __init__(self, count: Callable[[int], None], full: Callable[[], None]) -> None:
+        self._count, self._full = count, full
         self._loop = asyncio.get_running_loop()
         self._waiting: list[Receiver] = []
 
@@ -61,6 +65,13 @@ class Intake:
         if not self._waiting:
             self._loop.call_soon(self._read_all)
         self._waiting.append(receiver)
+
+    def hurry(self) -> None:
+        """Do not wait for the end of the turn if many are waiting: what has just been touched is still in the caches, and
+        after hundreds of others it would no longer be."""
+        if len(self._waiting) >= _MANY:
+            self._read_all()
+            self._full()
 
     def _read_all(self) -> None:
         receivers, self._waiting = self._waiting, []

@@ -20,7 +20,7 @@ from poseline.bundle import ModelBundle, find_bundle
 from poseline.errors import Draining, Overloaded, PoselineError
 from poseline.online import OnlineLocalizer
 from poseline.stepping import check_golden
-from poseline_service.engine import PROVIDER, open_scorer
+from poseline_service.engine import PROVIDERS, open_scorer
 from poseline_service.errors import ModelLoading
 from poseline_service.intake import Intake
 from poseline_service.load import LoadMonitor
@@ -31,6 +31,8 @@ from poseline_service.scheduler import BatchScheduler, InlineExecutor
 from poseline_service.settings import ServiceSettings
 from poseline_service.tracks import Changes, LoadedModel
 
+_COLLECTING = (20_000, 20, 50)
+"""Messages make no cycles: looking for them after every seven hundred objects, as is the default, is a waste."""
 _BEAT = 0.25
 """Seconds between two heartbeats: silence, acknowledgements and load are looked after so often."""
 
@@ -87,11 +89,12 @@ class Runtime:
             list(engines), self.metrics, max_batch=settings.max_batch, max_steps=settings.max_steps
         )
         self._model = LoadedModel(
-            bundle, scheduler, Intake(self.metrics.frames_received.labels(bundle.manifest.name).inc)
+            bundle, scheduler, Intake(self.metrics.frames_received.labels(bundle.manifest.name).inc, scheduler.hurry)
         )
         self._watch(self._model)
         self._heart = asyncio.create_task(self._beat(scheduler), name="heart")
         gc.freeze()  # what is here now stays: no collection need look at it again
+        gc.set_threshold(*_COLLECTING)
         manifest = bundle.manifest
         log.info("model_ready", model=manifest.name, version=manifest.version, golden_difference=worst)
 
@@ -99,7 +102,7 @@ class Runtime:
         """The bundle, a network for each worker, and what the golden samples differ by at the most."""
         settings = self.settings
         bundle, workers = find_bundle(settings.models, settings.model), max(1, settings.workers)
-        scorers = [open_scorer(bundle, ceil(settings.slots / workers)) for _ in range(workers)]
+        scorers = [open_scorer(bundle, ceil(settings.slots / workers), settings.device) for _ in range(workers)]
         worst = max(check_golden(bundle, scorer) for scorer in scorers)
         return bundle, [OnlineLocalizer(bundle.manifest, scorer) for scorer in scorers], worst
 
@@ -115,7 +118,9 @@ class Runtime:
 
     def _watch(self, model: LoadedModel) -> None:
         manifest, scheduler, metrics = model.bundle.manifest, model.scheduler, self.metrics
-        metrics.model_info.labels(manifest.name, manifest.version, manifest.layout, PROVIDER).set(1)
+        metrics.model_info.labels(
+            manifest.name, manifest.version, manifest.layout, PROVIDERS[self.settings.device]
+        ).set(1)
         metrics.queue_depth.labels(manifest.name).set_function(lambda: scheduler.pending)
         metrics.state_bytes.set_function(lambda: scheduler.state_bytes)
         metrics.load.set_function(lambda: self.load.busy)

@@ -5,8 +5,8 @@ share nothing. A worker that is free takes the lanes that have waited longest, o
 side by side; what arrives meanwhile makes the next batch. So a batch grows only while the engine is busy, and no timer is
 needed. A lane is in one job at most.
 
-Concurrency: the event loop owns lanes, queues and slots. A worker's job touches the slots that are in it and nothing else,
-be it in a thread of its own or, as is best where Python is the bottleneck (docs/performance.md), right on the event loop. A
+Concurrency: the event loop owns lanes, queues and slots. A worker's job touches its own engine's state and nothing else, be
+it in a thread of its own or, as is best where Python is the bottleneck (docs/performance.md), right on the event loop. A
 lane closed during its job keeps its slot until the job has ended, so no newcomer can meet the old owner's writes. A failed
 job fails exactly the lanes that were in it; scores that are not finite fail exactly the lane whose they are.
 """
@@ -17,11 +17,12 @@ import asyncio
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Executor, Future
-from dataclasses import dataclass, field
+from math import ceil
 from time import perf_counter
 from typing import Any, Protocol
 
 import numpy as np
+from msgspec import Struct
 
 from poseline.decoding import DecodingOptions
 from poseline.errors import EngineFailure, Overloaded
@@ -89,22 +90,20 @@ class Lane:
         return len(self.waiting) + self.running
 
 
-@dataclass
-class _Share:
+class _Share(Struct, eq=False, gc=False):
     """What one lane has in a job: its frames, and, once they are scored, what is to be told of each."""
 
     lane: Lane
     frames: list[GridFrame]
-    told: list[tuple[GridFrame, Top, list[SegmentEvent]]] = field(default_factory=list[Any])
+    told: list[tuple[GridFrame, Top, list[SegmentEvent]]] = []
     spoilt: bool = False
 
 
-@dataclass
-class _Job:
-    shares: list[_Share]
-    arrived: list[float]
-    widths: list[int] = field(default_factory=list[int])
-    seconds: list[float] = field(default_factory=list[float])
+class _Job(Struct, eq=False):
+    shares: list[_Share] = []
+    arrived: list[float] = []
+    widths: list[int] = []
+    seconds: list[float] = []
 
 
 _UNTOLD: Top = []
@@ -126,7 +125,7 @@ class _Worker:
         self.inline = isinstance(executor, InlineExecutor)
         self.ready: deque[Lane] = deque()
         self.busy = False
-        self._max_batch = max_batch
+        self.max_batch = max_batch
         self._max_steps = max_steps
 
     @property
@@ -136,8 +135,8 @@ class _Worker:
 
     def take(self) -> _Job | None:
         """The next job: the lanes that have waited longest, a few frames of each."""
-        job = _Job([], [])
-        while self.ready and len(job.shares) < self._max_batch:
+        job = _Job()
+        while self.ready and len(job.shares) < self.max_batch:
             lane = self.ready.popleft()
             if lane.closed:
                 continue
@@ -244,6 +243,13 @@ class BatchScheduler:
             lane.waiting.append((frame, now))
         self.pending += len(frames)
 
+    def hurry(self) -> None:
+        """Run the full batches that are ready now, not at the end of the turn; for engines that are on the loop."""
+        for worker in self._workers:
+            if worker.inline:
+                while len(worker.ready) >= worker.max_batch and self._start_job(worker):
+                    pass
+
     def finish(self, lane: Lane, forced: Forced) -> list[SegmentEvent]:
         """Close what is open in a lane that has nothing pending; it may go on afterwards."""
         assert not lane.pending, "a lane's segments end when its frames are scored"
@@ -274,20 +280,30 @@ class BatchScheduler:
             self._loop.call_soon(self._start, worker)
 
     def _start(self, worker: _Worker) -> None:
+        """On the loop: a turn for everybody who is ready, and then one for the sockets, for to read more than is scored
+        would only make all wait longer. In a thread: one job, whose end starts the next."""
+        turns = max(1, ceil(len(worker.ready) / worker.max_batch)) if worker.inline else 1
+        for _ in range(turns):
+            if not self._start_job(worker):
+                return
+        if worker.inline:
+            self._loop.call_soon(self._start, worker)
+
+    def _start_job(self, worker: _Worker) -> bool:
         job = None if self._closed else worker.take()
         if job is None:
             worker.busy = False
             if not any(one.busy for one in self._workers):
                 self._idle.set()
-            return
+            return False
         self._idle.clear()
-        now = perf_counter()
-        self._stage_queue.observe([now - min(job.arrived)])
+        self._stage_queue.observe([perf_counter() - min(job.arrived)])
         future = worker.executor.submit(worker.step, job)
-        if future.done():
+        if worker.inline:
             self._end(worker, job, future)
         else:
             future.add_done_callback(lambda done: self._loop.call_soon_threadsafe(self._end, worker, job, done))
+        return True
 
     def _end(self, worker: _Worker, job: _Job, future: Future[None]) -> None:
         """Lanes closed meanwhile free their slots, lanes with more frames are ready again, everybody is told."""
@@ -299,9 +315,7 @@ class BatchScheduler:
                 worker.localizer.close(lane.slot)
             elif lane.waiting:
                 worker.ready.append(lane)
-        if worker.inline:  # whoever else waits for the loop has a turn first
-            self._loop.call_soon(self._start, worker)
-        else:
+        if not worker.inline:
             self._start(worker)
         error = future.exception()
         if error is None:

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import inf
 from typing import Protocol
 
 from msgspec import to_builtins
@@ -100,6 +101,7 @@ class Session:
         self._segment_ids: dict[tuple[Track, int], str] = {}
         self._segments = self._finals = 0
         self._pending = 0
+        self._all_here_until = -inf
         self._account = Account(settings, manifest.fps, outbox.post)
         self._post_started()
 
@@ -110,14 +112,15 @@ class Session:
         if self._ending:
             return
         try:
-            self._receive(message)
+            if type(message) is protocol.Frames:
+                self._receive_frames(message.seq, message.frames)
+            else:
+                self._receive(message)
         except InputError as error:
             self.end("close", error)
 
     def _receive(self, message: protocol.ClientMessage) -> None:
         match message:
-            case protocol.Frames():
-                self._receive_frames(message.seq, message.frames)
             case protocol.Flush():
                 self._steps.append(_Flush(message.track_id))
                 self.advance()
@@ -125,8 +128,8 @@ class Session:
                 self.end("close")
             case protocol.SessionStart():
                 raise OutOfOrder("a second session.start came; a session starts once")
-            case protocol.Keepalive():
-                pass
+            case _:
+                pass  # a keepalive
 
     def end(self, forced: Forced, error: PoselineError | None = None) -> None:
         """End the stream once everything accepted is scored. `drain` drops what waits and has not been accepted."""
@@ -186,9 +189,10 @@ class Session:
                 self._flush(step.track_id)
             elif type(step) is _End:
                 self._finish(step)
-        if bool(steps) != self._held:
-            self._held = bool(steps)
-            self._link.hold(self._held)
+        stuck = bool(steps) and not (type(steps[0]) is Arrival and steps[0].poses is None)
+        if stuck != self._held:
+            self._held = stuck
+            self._link.hold(stuck)
 
     def _can(self, step: Arrival | _Flush | _End) -> bool:
         if type(step) is not Arrival:
@@ -199,8 +203,13 @@ class Session:
 
     def _absent(self, now: float) -> list[Track]:
         """Who will have left when a frame of that media time comes."""
-        gap = self._choice.gap_reset
-        return [track for track in self._tracks.values() if now - track.last_t > gap]
+        if now <= self._all_here_until:
+            return []
+        gap, tracks = self._choice.gap_reset, self._tracks.values()
+        absent = [track for track in tracks if now - track.last_t > gap]
+        if not absent:
+            self._all_here_until = min((track.last_t for track in tracks), default=now) + gap
+        return absent
 
     def _push(self, step: Arrival) -> None:
         if dropped := self._account.receive(step.t, step.number):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -42,6 +43,9 @@ class ServiceSettings(BaseSettings):
     )
     retry_after: float = Field(2.0, gt=0, description="Seconds after which a refused client may come back.")
 
+    device: Literal["cpu", "cuda"] = Field(
+        "cpu", description="What runs the network. Never another than the one asked for: then the server is not ready."
+    )
     workers: int = Field(
         0,
         ge=0,

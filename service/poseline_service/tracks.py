@@ -120,7 +120,7 @@ class Track:
     def __init__(self, name: str, model: LoadedModel, options: TrackOptions, listener: TrackListener) -> None:
         manifest = model.bundle.manifest
         self.name = name
-        self.pace = Pace(options.scores_hz)
+        self.pace = Pace(options.scores_hz, manifest.fps)
         self.wants_scores = options.scores_hz > 0
         self.live = options.live
         self._grid = FrameGrid(manifest.fps, options.gap_reset, manifest.native)
@@ -160,14 +160,17 @@ class Track:
 
 
 class Pace:
-    """Which of a track's frames scores are told of: `hz` a second of media time on average, none for 0."""
+    """Which of a track's frames scores are told of: `hz` a second of media time on average, none for 0; fps: the grid's."""
 
-    def __init__(self, hz: float) -> None:
+    def __init__(self, hz: float, fps: float) -> None:
         self._hz = hz
+        self._always = hz >= fps
         self._due: float | None = None
 
     def takes(self, t: float) -> bool:
         """To be asked once of every frame, in order."""
+        if self._always:
+            return True
         if self._hz <= 0:
             return False
         due, every = t if self._due is None else self._due, 1 / self._hz

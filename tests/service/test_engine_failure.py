@@ -29,7 +29,7 @@ from servers import free_ports
 POISON = 1000.0
 
 
-def brittle_scorer(bundle: ModelBundle, slots: int) -> StepScorer:
+def brittle_scorer(bundle: ModelBundle, slots: int, device: str) -> StepScorer:
     """The bundle's network, which breaks on a joint at x = 1000."""
     graphs = LevelGraphs(bundle)
 
