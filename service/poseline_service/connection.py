@@ -64,7 +64,7 @@ class StreamConnection(asyncio.Protocol):
         self._session: Session | None = None
         self._fragments: list[bytes] = []
         self._fragment_opcode = Opcode.CONT
-        self._paused = False
+        self._paused = self._unwritten = False
         self.writable = True
         self._began = self._heard = self._pinged = monotonic()
         self._alive = self._began
@@ -88,7 +88,7 @@ class StreamConnection(asyncio.Protocol):
             elif isinstance(event, Request):
                 self._open(event)
         if answers:
-            self._flush()
+            self.flush()
         if self._model is not None:
             self._model.intake.hurry()
 
@@ -211,14 +211,19 @@ class StreamConnection(asyncio.Protocol):
             self._protocol.send_text(message)
         else:
             self._protocol.send_binary(message)
-        self._flush()
+        if not self._unwritten and self._model is not None:
+            self._unwritten = True
+            self._model.outlet.announce(self)
 
-    def _flush(self) -> None:
-        for data in self._protocol.data_to_send():
-            if data:
-                self._transport.write(data)
-            else:
-                self._transport.close()
+    def flush(self) -> None:
+        self._unwritten = False
+        writes = self._protocol.data_to_send()
+        if len(writes) > 1:
+            self._transport.write(b"".join(writes))
+        elif writes and writes[0]:
+            self._transport.write(writes[0])
+        if writes and not writes[-1]:  # an empty one is the end
+            self._transport.close()
 
     # --- what the session and the runtime ask for -----------------------------------------------------------------
 
@@ -238,7 +243,7 @@ class StreamConnection(asyncio.Protocol):
         self.hold(False)  # to hear the other side's close frame
         if self._protocol.state is OPEN:
             self._protocol.send_close(code, reason)
-        self._flush()
+        self.flush()
 
     def drain(self, error: Draining) -> None:
         """The server goes away: what was accepted is still scored."""
@@ -276,7 +281,7 @@ class StreamConnection(asyncio.Protocol):
         elif now - max(self._alive, self._pinged) > _PING_SECONDS:
             self._pinged = now
             self._protocol.send_ping(b"")
-            self._flush()
+            self.flush()
 
 
 def _offered(request: Request) -> list[str]:

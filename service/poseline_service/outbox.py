@@ -1,16 +1,44 @@
 """What a client is told: server messages, numbered from 0 without gaps in the order of posting.
 
-Segment events become messages here, so that the reasons for a retraction have one home.
+Segment events become messages here, so that the reasons for a retraction have one home. What is posted to somebody in one go
+leaves in one write: a system call costs more than anything else that a message goes through.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
+from typing import Protocol
 
 from poseline import protocol
 from poseline.codec import Codec
 from poseline.segments import SegmentEvent
 from poseline.translation import rounded
+
+
+class Flushable(Protocol):
+    def flush(self) -> None:
+        """Write what has been posted."""
+        ...
+
+
+class Outlet:
+    """Who has been told something that is not yet written; one per event loop."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._waiting: list[Flushable] = []
+
+    def announce(self, link: Flushable) -> None:
+        """It has something to write, and had nothing before: at the end of this turn of the loop at the latest."""
+        if not self._waiting:
+            self._loop.call_soon(self.flush)
+        self._waiting.append(link)
+
+    def flush(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for link in waiting:
+            link.flush()
 
 
 class Outbox:

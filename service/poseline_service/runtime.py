@@ -26,6 +26,7 @@ from poseline_service.intake import Intake
 from poseline_service.load import LoadMonitor
 from poseline_service.logging import log
 from poseline_service.metrics import Metrics
+from poseline_service.outbox import Outlet
 from poseline_service.playback import RecordingLocalizer
 from poseline_service.scheduler import BatchScheduler, InlineExecutor
 from poseline_service.settings import ServiceSettings
@@ -85,12 +86,12 @@ class Runtime:
         for n in range(settings.workers):
             self._executors.append(ThreadPoolExecutor(1, thread_name_prefix=f"engine-{n}"))
         engines = zip(localizers, self._executors or [InlineExecutor()], strict=True)
+        outlet = Outlet()
         scheduler = BatchScheduler(
-            list(engines), self.metrics, max_batch=settings.max_batch, max_steps=settings.max_steps
+            list(engines), self.metrics, outlet.flush, max_batch=settings.max_batch, max_steps=settings.max_steps
         )
-        self._model = LoadedModel(
-            bundle, scheduler, Intake(self.metrics.frames_received.labels(bundle.manifest.name).inc, scheduler.hurry)
-        )
+        intake = Intake(self.metrics.frames_received.labels(bundle.manifest.name).inc, scheduler.hurry)
+        self._model = LoadedModel(bundle, scheduler, intake, outlet)
         self._watch(self._model)
         self._heart = asyncio.create_task(self._beat(scheduler), name="heart")
         gc.freeze()  # what is here now stays: no collection need look at it again

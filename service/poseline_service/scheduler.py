@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future
 from math import ceil
 from time import perf_counter
@@ -183,12 +183,13 @@ def _note(step: Step, live: list[_Share], frames: list[GridFrame]) -> None:
 
 
 class BatchScheduler:
-    """Lanes, and the workers that step them. Lives on one event loop."""
+    """Lanes, and the workers that step them. Lives on one event loop. told: called when all of a job has been."""
 
     def __init__(
         self,
         engines: Sequence[tuple[OnlineLocalizer, Executor]],
         metrics: Metrics,
+        told: Callable[[], None],
         *,
         max_batch: int = 64,
         max_steps: int = 16,
@@ -202,6 +203,7 @@ class BatchScheduler:
         self._batch_size = metrics.batch_size.labels(manifest.name)
         self._media_seconds = metrics.media_seconds.labels(manifest.name)
         self._frame_seconds = 1 / manifest.fps
+        self._told = told
         self._loop = asyncio.get_running_loop()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -321,6 +323,7 @@ class BatchScheduler:
         if error is None:
             self._measure(job)
             self._deliver(job)
+            self._told()
         else:
             self._fail(job, error)
 

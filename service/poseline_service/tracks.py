@@ -24,6 +24,7 @@ from poseline.segments import Forced, SegmentEvent
 from poseline.skeleton import Flags, Floats, SkeletonLayout
 from poseline.translation import model_info
 from poseline_service.intake import Intake
+from poseline_service.outbox import Outlet
 from poseline_service.scheduler import BatchScheduler, Top
 
 
@@ -34,6 +35,7 @@ class LoadedModel:
     bundle: ModelBundle
     scheduler: BatchScheduler
     intake: Intake
+    outlet: Outlet
     _converters: dict[tuple[str, Coordinates], PoseConverter] = field(default_factory=dict[Any, Any])
 
     def converter(self, layout: SkeletonLayout, coordinates: Coordinates) -> PoseConverter:

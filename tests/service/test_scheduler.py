@@ -93,7 +93,7 @@ def frame(value: float, first: bool = False) -> GridFrame:
 async def batching(slots: int = 4, run: Any = add_up, **limits: int) -> AsyncIterator[tuple[BatchScheduler, Any]]:
     executor = ToldExecutor()
     localizer = OnlineLocalizer(MANIFEST, StepScorer(SPEC, run, slots))
-    scheduler = BatchScheduler([(localizer, executor)], Metrics(), **limits)
+    scheduler = BatchScheduler([(localizer, executor)], Metrics(), lambda: None, **limits)
     try:
         yield scheduler, executor
     finally:
