@@ -13,13 +13,16 @@ import gc
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import suppress
 from math import ceil
-from time import monotonic
+from statistics import median
+from time import monotonic, thread_time
 from typing import Protocol
+
+import numpy as np
 
 from poseline.bundle import ModelBundle, find_bundle
 from poseline.errors import Draining, Overloaded, PoselineError
 from poseline.online import OnlineLocalizer
-from poseline.stepping import check_golden
+from poseline.stepping import StepScorer, check_golden
 from poseline_service.engine import PROVIDERS, open_scorer
 from poseline_service.errors import ModelLoading
 from poseline_service.intake import Intake
@@ -34,6 +37,7 @@ from poseline_service.tracks import Changes, LoadedModel
 
 _COLLECTING = (20_000, 20, 50)
 """Messages make no cycles: looking for them after every seven hundred objects, as is the default, is a waste."""
+_TRIAL_STEPS = 24
 _BEAT = 0.25
 """Seconds between two heartbeats: silence, acknowledgements and load are looked after so often."""
 
@@ -79,7 +83,7 @@ class Runtime:
         """Load the network. Raises nothing: a damaged bundle is logged, and the server stays not ready."""
         settings = self.settings
         try:
-            bundle, localizers, worst = await asyncio.to_thread(self._load)
+            bundle, localizers, worst, cost = await asyncio.to_thread(self._load)
         except PoselineError as error:
             log.error("model_refused", code=error.code, detail=error.detail)
             return
@@ -92,6 +96,7 @@ class Runtime:
         )
         intake = Intake(self.metrics.frames_received.labels(bundle.manifest.name).inc, scheduler.hurry)
         self._model = LoadedModel(bundle, scheduler, intake, outlet)
+        self.load.expect(cost)
         self._watch(self._model)
         self._heart = asyncio.create_task(self._beat(scheduler), name="heart")
         gc.freeze()  # what is here now stays: no collection need look at it again
@@ -99,13 +104,14 @@ class Runtime:
         manifest = bundle.manifest
         log.info("model_ready", model=manifest.name, version=manifest.version, golden_difference=worst)
 
-    def _load(self) -> tuple[ModelBundle, list[OnlineLocalizer], float]:
-        """The bundle, a network for each worker, and what the golden samples differ by at the most."""
+    def _load(self) -> tuple[ModelBundle, list[OnlineLocalizer], float, float]:
+        """The bundle, a network for each worker, what the golden samples differ by at the most, and what a frame costs."""
         settings = self.settings
         bundle, workers = find_bundle(settings.models, settings.model), max(1, settings.workers)
         scorers = [open_scorer(bundle, ceil(settings.slots / workers), settings.device) for _ in range(workers)]
         worst = max(check_golden(bundle, scorer) for scorer in scorers)
-        return bundle, [OnlineLocalizer(bundle.manifest, scorer) for scorer in scorers], worst
+        cost = _engine_cost(scorers[0], len(bundle.manifest.native.joints), settings.max_batch)
+        return bundle, [OnlineLocalizer(bundle.manifest, scorer) for scorer in scorers], worst, cost
 
     async def _beat(self, scheduler: BatchScheduler) -> None:
         """The heartbeat; for ever."""
@@ -113,7 +119,7 @@ class Runtime:
             due = monotonic() + _BEAT
             await asyncio.sleep(_BEAT)
             now = monotonic()
-            self.load.beat(now - due, scheduler.scored_live, scheduler.scored)
+            self.load.beat(now - due, scheduler.scored_live, scheduler.scored, scheduler.jobs)
             for stream in list(self._streams):
                 stream.tick(now)
 
@@ -193,3 +199,17 @@ class Runtime:
             await self._model.scheduler.stop()
         for executor in self._executors:
             executor.shutdown()
+
+
+def _engine_cost(scorer: StepScorer, joints: int, batch: int) -> float:
+    """Seconds of CPU per frame of a full batch, measured for a moment."""
+    slots = np.array([scorer.open() for _ in range(min(batch, scorer.pool.slots))])
+    poses = np.zeros((len(slots), joints, 4), np.float32)
+    taken: list[float] = []
+    for _ in range(_TRIAL_STEPS):
+        begin = thread_time()
+        scorer.step(slots, poses)
+        taken.append(thread_time() - begin)
+    for slot in slots.tolist():
+        scorer.close(slot)
+    return median(taken) / len(slots)

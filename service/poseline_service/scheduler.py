@@ -214,6 +214,7 @@ class BatchScheduler:
         """Frames scored since the beginning."""
         self.scored_live = 0
         """Those of them for which somebody waited."""
+        self.jobs = 0
 
     @property
     def lanes(self) -> int:
@@ -334,6 +335,7 @@ class BatchScheduler:
         self._batch_size.observe(job.widths)
         self._media_seconds.inc(len(job.arrived) * self._frame_seconds)
         self.scored += len(job.arrived)
+        self.jobs += len(job.widths)
         self.scored_live += sum(len(share.frames) for share in job.shares if share.lane.sink.live)
 
     def _deliver(self, job: _Job) -> None:

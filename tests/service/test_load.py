@@ -10,29 +10,46 @@ from websockets.exceptions import InvalidStatus
 
 from made_up import NATIVE
 from poseline.client import StreamClient
-from poseline_service.load import FRAME_COST, LoadMonitor
+from poseline_service.load import AROUND, LoadMonitor
 from servers import ServerProcess
 
 
 class Machine:
-    """Time passes as told; frames cost what they are said to."""
+    """Time passes as told; frames cost what they are said to, and jobs hold as many as they are said to."""
 
     def __init__(self, **settings: float) -> None:
         self.now = self.used = 0.0
-        self.live = self.all = 0
+        self.streamed = self.frames = self.jobs = 0
         self.monitor = LoadMonitor(clock=lambda: self.now, cpu=lambda: self.used, **settings)
+        self.monitor.expect(engine=10e-6)
 
     def run(
-        self, seconds: float, *, streams: int = 0, recordings: int = 0, cost: float = 50e-6, lag: float = 0
+        self,
+        seconds: float,
+        *,
+        streams: int = 0,
+        recordings: int = 0,
+        cost: float = 50e-6,
+        batch: float = 40.0,
+        lag: float = 0,
     ) -> None:
         """So many streams and (as busy) recordings, at 30 frames a second each and `cost` seconds a frame."""
         for _ in range(round(seconds / 0.25)):
             self.now += 0.25
             frames = round(0.25 * 30 * streams), round(0.25 * 30 * recordings)
-            self.live += frames[0]
-            self.all += sum(frames)
+            self.streamed += frames[0]
+            self.frames += sum(frames)
             self.used += sum(frames) * cost
-            self.monitor.beat(lag, self.live, self.all)
+            self.jobs += round(sum(frames) / batch)
+            self.monitor.beat(lag, self.streamed, self.frames, self.jobs)
+
+    def welcome_all(self) -> int:
+        """Let in whoever fits."""
+        count = 0
+        while self.monitor.full is None:
+            self.monitor.welcome()
+            count += 1
+        return count
 
 
 def test_an_idle_server_has_room() -> None:
@@ -44,42 +61,42 @@ def test_an_idle_server_has_room() -> None:
 
 def test_streams_fill_it_by_what_they_cost() -> None:
     machine = Machine(limit=0.85)
-    machine.run(5, streams=500)  # 0.75 of a core
+    machine.run(5, streams=500, cost=50e-6)
     assert machine.monitor.busy == pytest.approx(0.75, abs=0.01)
     assert machine.monitor.full is None
-    machine.run(5, streams=580)
-    assert machine.monitor.full == "87% of a core is in use, the limit is 85%"
-    machine.run(5, streams=300)
+    machine.run(5, streams=580, cost=50e-6)
+    assert machine.monitor.full == "streams need 87% of a core, the limit is 85%"
+    machine.run(5, streams=300, cost=50e-6)
     assert machine.monitor.full is None
 
 
 def test_a_rush_is_not_let_in_for_free() -> None:
-    """Nobody of them has sent a frame yet: each counts as what a frame is taken to cost."""
+    """Nobody of them has sent a frame yet: each counts as what it is taken to send, at what a frame is taken to cost."""
     machine = Machine(limit=0.85)
     machine.run(1)
-    welcomed = 0
-    while machine.monitor.full is None:
-        machine.monitor.welcome()
-        welcomed += 1
-    assert welcomed == int(0.85 / (30 * FRAME_COST))
+    assert machine.welcome_all() == int(0.85 / (30 * (AROUND + 10e-6)))
     machine.run(2)  # and none of them ever sent anything
     assert machine.monitor.full is None
 
 
-def test_newcomers_count_at_the_measured_cost() -> None:
+def test_what_a_frame_costs_is_learned_from_full_batches() -> None:
     machine = Machine(limit=0.85)
-    machine.run(10, streams=100, cost=200e-6)  # dear frames: 0.6 of a core
-    welcomed = 0
-    while machine.monitor.full is None:
-        machine.monitor.welcome()
-        welcomed += 1
-    assert welcomed == pytest.approx(0.25 / (30 * 200e-6), abs=2)
+    machine.run(10, streams=100, cost=150e-6, batch=50)
+    assert machine.welcome_all() == pytest.approx((0.85 - 0.45) / (30 * 150e-6), abs=2)
+
+
+def test_frames_that_had_a_turn_of_their_own_say_nothing() -> None:
+    """With few streams each frame is dear, and would not be with more: the server is not full because it is idle."""
+    machine = Machine(limit=0.85)
+    machine.run(10, streams=100, cost=250e-6, batch=3)  # three quarters of a core in use
+    assert machine.monitor.busy == pytest.approx(100 * 30 * (AROUND + 10e-6), abs=0.01)
+    assert machine.monitor.full is None
 
 
 def test_recordings_do_not_count_against_streams() -> None:
     machine = Machine()
-    machine.run(5, streams=100, recordings=500, cost=50e-6)
-    assert machine.monitor.busy == pytest.approx(0.15, abs=0.01)
+    machine.run(5, streams=100, recordings=500, cost=20e-6)
+    assert machine.monitor.busy == pytest.approx(100 * 30 * (AROUND + 10e-6), abs=0.01)
     assert machine.monitor.full is None
 
 
@@ -98,7 +115,7 @@ async def test_the_door_names_the_load(serve) -> None:
     response = refused.value.response
     problem = json.loads(response.body or b"")
     assert (response.status_code, problem["code"]) == (503, "overloaded")
-    assert "of a core is in use" in problem["detail"]
+    assert "of a core, the limit is" in problem["detail"]
     assert int(response.headers["Retry-After"]) >= 1
     assert server.metrics()['poseline_session_rejections_total{reason="capacity"}'] == 1
 
