@@ -3,11 +3,11 @@
 What limits a server is its event loop's thread. But the share of a core that it uses says little: with few streams the loop
 turns often and each frame pays for a turn of its own; with many, frames share turns. What counts is what a frame costs once
 batches are full, for that is all that a frame can be made to cost. It is known roughly from the start (what the engine was
-measured to need, and what is around it) and better as soon as batches have been full. Times frames a second, streams that have
-just been let in included, it is the load.
+measured to need, and what is around it) and better as soon as batches have been full. Times frames a second, streams that
+have just been let in included, it is the load.
 
-An event loop that is late, for whatever reason, is full too: somebody else may have the core. Recordings take what is left over
-and yield to streams batch by batch, so they do not count.
+An event loop that is late, for whatever reason, is full too: somebody else may have the core. Recordings take what is left
+over and yield to streams batch by batch, so they do not count.
 """
 
 from __future__ import annotations
@@ -59,14 +59,14 @@ class LoadMonitor:
     def beat(self, lag: float, streamed: int, frames: int, jobs: int) -> None:
         """A heartbeat, `lag` seconds late; since the beginning: frames scored of streams, of all, and jobs to do so."""
         now = (self._clock(), self._cpu(), streamed, frames, jobs)
-        seconds, cpu, streamed, frames, jobs = (a - b for a, b in zip(now, self._last, strict=True))
+        seconds, cpu, of_streams, of_all, in_jobs = (a - b for a, b in zip(now, self._last, strict=True))
         self._last = now
         if seconds <= 0:
             return
-        self._rate += _SMOOTHING * (streamed / seconds - self._rate)
+        self._rate += _SMOOTHING * (of_streams / seconds - self._rate)
         self.lag += _SMOOTHING * (lag - self.lag)
-        if jobs and frames / jobs >= _FULL and streamed > 0.8 * frames:  # a recording's frames pass no socket
-            self.cost += _SMOOTHING * (cpu / frames - self.cost)
+        if in_jobs and of_all / in_jobs >= _FULL and of_streams > 0.8 * of_all:  # a recording's frames pass no socket
+            self.cost += _SMOOTHING * (cpu / of_all - self.cost)
         while self._newcomers and now[0] - self._newcomers[0] > _SETTLING:
             self._newcomers.popleft()
 
