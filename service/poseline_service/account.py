@@ -24,7 +24,7 @@ class Account:
     """The books of one session. fps: of the grid."""
 
     def __init__(self, settings: ServiceSettings, fps: float, post: Callable[[protocol.ServerMessage], None]) -> None:
-        self._settings = settings
+        self._ack_frames, self._ack_seconds = settings.ack_frames, settings.ack_seconds
         self._fps = fps
         self._post = post
         self._began = self._acked_at = monotonic()
@@ -77,12 +77,9 @@ class Account:
         count = self._to_warn.pop(code)
         self._post(protocol.Warn(code=code, detail=f"{count} {_WARNINGS[code]}", count=count))
 
-    def acknowledge_if_many(self, pending: int) -> None:
-        if self._unacked >= self._settings.ack_frames:
-            self._acknowledge(pending)
-
-    def acknowledge_if_old(self, now: float, pending: int) -> None:
-        if self._unacked and now - self._acked_at >= self._settings.ack_seconds:
+    def acknowledge_if_due(self, now: float, pending: int) -> None:
+        """Asked at every frame, so that an acknowledgement leaves together with scores, and at every heartbeat."""
+        if self._unacked >= self._ack_frames or (self._unacked and now - self._acked_at >= self._ack_seconds):
             self._acknowledge(pending)
 
     def acknowledge_rest(self) -> None:

@@ -53,17 +53,18 @@ _MANY = 64
 
 
 class Intake:
-    """One per event loop. count: told how many frames were read. full: called when they may make a full batch."""
+    """One per event loop. count: told how many frames were read. score: called when there is something to score, with
+    whether batches should be full."""
 
-    def __init__(self, count: Callable[[int], None], full: Callable[[], None]) -> None:
-        self._count, self._full = count, full
+    def __init__(self, count: Callable[[int], None], score: Callable[[bool], None]) -> None:
+        self._count, self._score = count, score
         self._loop = asyncio.get_running_loop()
         self._waiting: list[Receiver] = []
 
     def announce(self, receiver: Receiver) -> None:
         """It has something unread, and had nothing before."""
         if not self._waiting:
-            self._loop.call_soon(self._read_all)
+            self._loop.call_soon(self._end_turn)
         self._waiting.append(receiver)
 
     def hurry(self) -> None:
@@ -71,7 +72,11 @@ class Intake:
         after hundreds of others it would no longer be."""
         if len(self._waiting) >= _MANY:
             self._read_all()
-            self._full()
+            self._score(True)
+
+    def _end_turn(self) -> None:
+        self._read_all()
+        self._score(False)
 
     def _read_all(self) -> None:
         receivers, self._waiting = self._waiting, []

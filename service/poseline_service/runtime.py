@@ -94,7 +94,7 @@ class Runtime:
         scheduler = BatchScheduler(
             list(engines), self.metrics, outlet.flush, max_batch=settings.max_batch, max_steps=settings.max_steps
         )
-        intake = Intake(self.metrics.frames_received.labels(bundle.manifest.name).inc, scheduler.hurry)
+        intake = Intake(self.metrics.frames_received.labels(bundle.manifest.name).inc, scheduler.score)
         self._model = LoadedModel(bundle, scheduler, intake, outlet)
         self.load.expect(cost)
         self._watch(self._model)

@@ -129,6 +129,11 @@ class _Worker:
         self._max_steps = max_steps
 
     @property
+    def turns(self) -> int:
+        """Jobs in which everybody who is ready has one."""
+        return ceil(len(self.ready) / self.max_batch)
+
+    @property
     def free(self) -> int:
         pool = self.localizer.scorer.pool
         return pool.slots - pool.used
@@ -246,12 +251,18 @@ class BatchScheduler:
             lane.waiting.append((frame, now))
         self.pending += len(frames)
 
-    def hurry(self) -> None:
-        """Run the full batches that are ready now, not at the end of the turn; for engines that are on the loop."""
+    def score(self, full: bool) -> None:
+        """Run what is ready now, or of that only full batches; engines in threads see to themselves."""
         for worker in self._workers:
             if worker.inline:
-                while len(worker.ready) >= worker.max_batch and self._start_job(worker):
-                    pass
+                self._take_turns(worker, len(worker.ready) // worker.max_batch if full else worker.turns)
+
+    def _take_turns(self, worker: _Worker, turns: int) -> None:
+        """A turn for everybody who is ready, and then one for the sockets: to read more than is scored would only make all
+        wait longer."""
+        for _ in range(turns):
+            if not self._start_job(worker):
+                return
 
     def finish(self, lane: Lane, forced: Forced) -> list[SegmentEvent]:
         """Close what is open in a lane that has nothing pending; it may go on afterwards."""
@@ -283,21 +294,20 @@ class BatchScheduler:
             self._loop.call_soon(self._start, worker)
 
     def _start(self, worker: _Worker) -> None:
-        """On the loop: a turn for everybody who is ready, and then one for the sockets, for to read more than is scored
-        would only make all wait longer. In a thread: one job, whose end starts the next."""
-        turns = max(1, ceil(len(worker.ready) / worker.max_batch)) if worker.inline else 1
-        for _ in range(turns):
-            if not self._start_job(worker):
-                return
-        if worker.inline:
+        """On the loop: a turn for all, again and again. In a thread: one job, whose end starts the next."""
+        if not worker.inline:
+            self._start_job(worker)
+        elif worker.ready and not self._closed:
+            self._take_turns(worker, worker.turns)
             self._loop.call_soon(self._start, worker)
+        else:
+            self._rest(worker)
 
     def _start_job(self, worker: _Worker) -> bool:
         job = None if self._closed else worker.take()
         if job is None:
-            worker.busy = False
-            if not any(one.busy for one in self._workers):
-                self._idle.set()
+            if not worker.inline:
+                self._rest(worker)
             return False
         self._idle.clear()
         self._stage_queue.observe([perf_counter() - min(job.arrived)])
@@ -307,6 +317,11 @@ class BatchScheduler:
         else:
             future.add_done_callback(lambda done: self._loop.call_soon_threadsafe(self._end, worker, job, done))
         return True
+
+    def _rest(self, worker: _Worker) -> None:
+        worker.busy = False
+        if not any(one.busy for one in self._workers):
+            self._idle.set()
 
     def _end(self, worker: _Worker, job: _Job, future: Future[None]) -> None:
         """Lanes closed meanwhile free their slots, lanes with more frames are ready again, everybody is told."""

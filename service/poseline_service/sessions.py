@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import inf
+from time import monotonic
 from typing import Protocol
 
 from msgspec import to_builtins
@@ -184,7 +185,7 @@ class Session:
             step = steps.popleft()
             if type(step) is Arrival:
                 self._push(step)
-                self._account.acknowledge_if_many(self._pending)
+                self._account.acknowledge_if_due(monotonic(), self._pending)
             elif type(step) is _Flush:
                 self._flush(step.track_id)
             elif type(step) is _End:
@@ -313,7 +314,7 @@ class Session:
     def tick(self, now: float) -> None:
         """To be called a few times a second (monotonic): what was not acknowledged for long is."""
         if not self._ending:
-            self._account.acknowledge_if_old(now, self._pending)
+            self._account.acknowledge_if_due(now, self._pending)
 
     def close(self) -> None:
         """Give every lane back."""
