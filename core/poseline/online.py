@@ -102,7 +102,9 @@ class OnlineLocalizer:
         for row, frame in enumerate(frames):
             if frame.first:
                 events += [(row, event) for event in self._begin_span(int(slots[row]), frame.t)]
-        scores, boundaries = self.scorer.step(slots, np.array([frame.pose for frame in frames]))
+        scores, boundaries = self.scorer.step(
+            slots, np.concatenate([frame.pose for frame in frames]).reshape(len(frames), -1, 4)
+        )
         spoilt: list[int] = []
         if not isfinite(scores.sum() + boundaries.sum()):
             spoilt = np.flatnonzero(~np.isfinite(scores).all(axis=1) | ~np.isfinite(boundaries).all(axis=1)).tolist()

@@ -1,9 +1,10 @@
-"""`/v1/stream`: one WebSocket, from the upgrade to its close code, and the only door to `websockets` in the server.
+"""`/v1/stream`: one WebSocket, from the upgrade to its close code.
 
-uvicorn hands over every connection that asks for an upgrade (`ws=` of its configuration). Frames and handshakes are
-`websockets`' sans-IO protocol; nothing on the way from a socket's bytes to the session and back is a task or a queue, for at
-thousands of messages a second those cost more than the network. The transport's own flow control is ours: a session that is
-held is not read, and one whose client does not read is not `writable`.
+uvicorn hands over every connection that asks for an upgrade (`ws=` of its configuration). Handshakes and frames are
+`websockets`' sans-IO protocol, but for whole data messages (`frames`). Nothing on the way from a socket's bytes to the
+session and back is a task or a queue, for at thousands of messages a second those cost more than the network. The
+transport's own flow control is ours: a session that is held is not read, and one whose client does not read is not
+`writable`.
 
 Whoever cannot be served is refused before the upgrade, by HTTP. `tick` keeps time for all connections at once: silence,
 pings, acknowledgements, a closing handshake that never ends. Everything happens on the event loop.
@@ -29,6 +30,7 @@ from poseline import protocol
 from poseline.codec import CODECS, JSON, Codec
 from poseline.errors import Draining, PoselineError, UnknownMessage
 from poseline_service.errors import NotFound, OutOfOrder, Silence, UnsupportedSubprotocol, WrongData
+from poseline_service.frames import BINARY, TEXT, framed, take_messages
 from poseline_service.logging import log
 from poseline_service.outbox import Outbox
 from poseline_service.problems import close_code, error_message, problem_response
@@ -48,9 +50,6 @@ def streams(runtime: Runtime) -> Any:
     return partial(StreamConnection, runtime)
 
 
-_DATA = (Opcode.TEXT, Opcode.BINARY, Opcode.CONT)
-
-
 class StreamConnection(asyncio.Protocol):
     """An upgrade, the socket that it became, and the session that goes on over it."""
 
@@ -62,8 +61,9 @@ class StreamConnection(asyncio.Protocol):
         self._codec: Codec = JSON
         self._model: LoadedModel | None = None
         self._session: Session | None = None
+        self._between_messages = False
         self._fragments: list[bytes] = []
-        self._fragment_opcode = Opcode.CONT
+        self._text = False
         self._paused = self._unwritten = False
         self.writable = True
         self._began = self._heard = self._pinged = monotonic()
@@ -79,18 +79,29 @@ class StreamConnection(asyncio.Protocol):
         self._siblings.add(self)
 
     def data_received(self, data: bytes) -> None:
-        self._protocol.receive_data(data)
-        answers = True  # a handshake, a ping, a close, a violation of the protocol
-        for event in self._protocol.events_received():
-            if type(event) is Frame:
-                self._hear(event)
-                answers = event.opcode not in _DATA
-            elif isinstance(event, Request):
-                self._open(event)
-        if answers:
-            self.flush()
+        if self._between_messages:
+            messages, data = take_messages(data, self._settings.message_bytes)
+            if messages:
+                self._alive = monotonic()
+                for first, message in messages:
+                    self._receive(first == TEXT, message)
+        if data:
+            self._parse(data)
         if self._model is not None:
             self._model.intake.hurry()
+
+    def _parse(self, data: bytes) -> None:
+        """Whatever is not a whole message."""
+        self._protocol.receive_data(data)
+        for event in self._protocol.events_received():
+            if isinstance(event, Request):
+                self._open(event)
+            elif isinstance(event, Frame):
+                self._hear(event)
+        self._between_messages = (
+            self._protocol.state is OPEN and not self._protocol.reader.buffer and not self._fragments
+        )
+        self.flush()
 
     def eof_received(self) -> None:
         self._protocol.receive_eof()
@@ -158,26 +169,23 @@ class StreamConnection(asyncio.Protocol):
 
     def _hear(self, frame: Frame) -> None:
         self._alive = monotonic()
-        opcode = frame.opcode
-        if opcode is Opcode.TEXT or opcode is Opcode.BINARY:
-            if frame.fin:
-                self._receive(opcode, frame.data)
-            else:
-                self._fragments, self._fragment_opcode = [bytes(frame.data)], opcode
-        elif opcode is Opcode.CONT:
-            self._fragments.append(bytes(frame.data))
-            if frame.fin:
-                whole, self._fragments = b"".join(self._fragments), []
-                self._receive(self._fragment_opcode, whole)
+        if frame.opcode in (Opcode.TEXT, Opcode.BINARY):
+            self._text = frame.opcode is Opcode.TEXT
+        elif frame.opcode is not Opcode.CONT:
+            return
+        self._fragments.append(bytes(frame.data))
+        if frame.fin:
+            message, self._fragments = b"".join(self._fragments), []
+            self._receive(self._text, message)
 
-    def _receive(self, opcode: Opcode, data: Any) -> None:
+    def _receive(self, text: bool, data: bytes) -> None:
         if self._ended is not None:
             return
         self._heard = self._alive
         try:
-            if (opcode is Opcode.TEXT) != self._codec.text:
-                came, is_ = ("text", "binary") if self._codec.text is False else ("binary", "text")
-                raise WrongData(f"a {came} message came, {self._codec.subprotocol} is {is_}")
+            if text != self._codec.text:
+                came, expected = ("text", "binary") if text else ("binary", "text")
+                raise WrongData(f"a {came} message came, {self._codec.subprotocol} is {expected}")
             message = self._codec.decode_client(data)
             if self._session is not None:
                 self._session.receive(message)
@@ -207,10 +215,7 @@ class StreamConnection(asyncio.Protocol):
     def _send(self, message: bytes) -> None:
         if self._protocol.state is not OPEN:
             return
-        if self._codec.text:
-            self._protocol.send_text(message)
-        else:
-            self._protocol.send_binary(message)
+        self._protocol.writes.append(framed(message, TEXT if self._codec.text else BINARY))
         if not self._unwritten and self._model is not None:
             self._unwritten = True
             self._model.outlet.announce(self)

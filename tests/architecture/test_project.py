@@ -50,7 +50,11 @@ DOORS = {
     },
     "continual": {"benchmarks/poseline_bench/rivals.py"},
     "prometheus_client": {"service/poseline_service/metrics.py"},
-    "websockets": {"core/poseline/client.py", "service/poseline_service/connection.py"},
+    "websockets": {
+        "core/poseline/client.py",
+        "service/poseline_service/connection.py",
+        "service/poseline_service/frames.py",
+    },
 }
 
 
