@@ -276,7 +276,8 @@ class SegmentDecoder:
         """Continue a saved track in a slot that was opened for it. Raises StateError."""
         K, N = self._active.shape[1], len(state.classes)
         fits = len(state.boundaries) == _MEMORY * 2 * 4 and len(state.regions) == N * _REGION.itemsize
-        if not fits or min(state.t, state.keys) < 0 or any(not 0 <= k < K for k in state.classes):
+        counts = (state.t, state.keys)
+        if not fits or not all(0 <= count < 2**62 for count in counts) or any(not 0 <= k < K for k in state.classes):
             raise StateError(f"the decoder's part does not fit: {N} regions, of {K} classes here")
         self._t[slot], self._keys[slot] = state.t, state.keys
         self._boundaries[slot] = np.frombuffer(state.boundaries, "<f4").reshape(_MEMORY, 2)

@@ -147,6 +147,8 @@ class OnlineLocalizer:
     def load(self, slot: int, state: SlotState) -> None:
         """Continue a saved track in an open slot. Raises StateError."""
         spec = self.manifest.state
+        if not isfinite(state.origin):
+            raise StateError(f"the span begins at {state.origin}")
         if len(state.rows) != spec.bytes_per_stream:
             raise StateError(f"the state holds {len(state.rows)} bytes of rows, the model {spec.bytes_per_stream}")
         self.scorer.load(slot, np.frombuffer(state.rows, "<f4").reshape(spec.rows, spec.width), state.clock)
@@ -175,7 +177,7 @@ def write_snapshot(localizer: OnlineLocalizer, slot: int, grid: FrameGrid) -> by
 def read_snapshot(snapshot: bytes, localizer: OnlineLocalizer, slot: int, grid: FrameGrid) -> None:
     """Continue it in an open slot and a grid of the same options.
 
-    Raises StateError for what is damaged, of another version, or of another network; then nothing has changed.
+    Raises StateError for what is damaged, of another version, or of another network: close the slot then.
     """
     head, content = snapshot[: len(_MAGIC) + 32], snapshot[len(_MAGIC) + 32 :]
     if head[: len(_MAGIC)] != _MAGIC:

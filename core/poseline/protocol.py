@@ -193,7 +193,7 @@ class Frame(Struct, frozen=True, gc=False):
 class Frames(Struct, frozen=True, gc=False, tag="frames"):
     """Frames in rising time; `seq` is the client's number of the first of them."""
 
-    seq: int
+    seq: Annotated[int, msgspec.Meta(ge=0, le=2**53)]  # what a double can count, and every encoding can hold
     frames: list[Frame]
 
 

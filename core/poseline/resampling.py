@@ -132,6 +132,9 @@ class FrameGrid:
         V = len(self._parents)
         if len(state.last) != V * 4 * 4 or len(state.seen_at) != V * 8:
             raise StateError(f"the grid's part does not hold {V} joints")
+        numbers = (state.origin, state.last_t or 0.0, *np.frombuffer(state.last, "<f4"))
+        if not np.isfinite(numbers).all() or state.next < 0:
+            raise StateError("the grid's part holds numbers that cannot be")
         self._origin, self._next, self._last_t = state.origin, state.next, state.last_t
         self._last = np.frombuffer(state.last, "<f4").reshape(V, 4).astype(np.float32)
         self._seen_at = np.frombuffer(state.seen_at, "<f8").astype(np.float64)

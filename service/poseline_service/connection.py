@@ -18,7 +18,7 @@ from http import HTTPStatus
 from secrets import token_hex
 from time import monotonic
 from typing import Any, cast
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs
 
 from websockets.datastructures import Headers
 from websockets.frames import Frame, Opcode
@@ -41,6 +41,8 @@ from poseline_service.tracks import LoadedModel
 PATH = "/v1/stream"
 _PING_SECONDS = 20.0
 """Between two pings, and until a silent peer counts as gone."""
+_KNOWN_CODES = {1000, 1001, 1002, 1003, 1005, 1006, 1007, 1009, 1011, 1012, 1013, 4400, 4408, 4422}
+"""Clients close with whatever they like; a metric's labels must not."""
 _CLOSE_SECONDS = 10.0
 """For the other side to answer our close frame."""
 
@@ -61,7 +63,7 @@ class StreamConnection(asyncio.Protocol):
         self._codec: Codec = JSON
         self._model: LoadedModel | None = None
         self._session: Session | None = None
-        self._between_messages = False
+        self._between_messages = self._lost = False
         self._fragments: list[bytes] = []
         self._text = False
         self._paused = self._unwritten = False
@@ -69,7 +71,7 @@ class StreamConnection(asyncio.Protocol):
         self._began = self._heard = self._pinged = monotonic()
         self._alive = self._began
         self._ended: tuple[int, str] | None = None
-        self._ended_at = 0.0
+        self._ended_at = self._stuck_since = 0.0
 
     # --- the transport's side -------------------------------------------------------------------------------------
 
@@ -107,7 +109,7 @@ class StreamConnection(asyncio.Protocol):
         self._protocol.receive_eof()
 
     def pause_writing(self) -> None:
-        self.writable = False
+        self.writable, self._stuck_since = False, monotonic()
 
     def resume_writing(self) -> None:
         self.writable = True
@@ -116,6 +118,7 @@ class StreamConnection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._siblings.discard(self)
+        self._lost = True
         if self._model is None:
             return
         if self._session is not None:
@@ -128,7 +131,7 @@ class StreamConnection(asyncio.Protocol):
             "stream_closed", session_id=self._outbox.session_id, code=code, reason=reason, seconds=round(seconds, 3)
         )
         metrics, model = self._runtime.metrics, self._model.bundle.manifest.name
-        metrics.ws_closes.labels(code).inc()
+        metrics.ws_closes.labels(code if code in _KNOWN_CODES else "other").inc()
         metrics.sessions.labels(model, reason).inc()
         metrics.session_seconds.labels(model).observe(seconds)
 
@@ -139,12 +142,12 @@ class StreamConnection(asyncio.Protocol):
     # --- the handshake --------------------------------------------------------------------------------------------
 
     def _open(self, request: Request) -> None:
-        url = urlsplit(request.path)
+        path, _, query = request.path.partition("?")
         try:
-            model = self._admit(request, url.path, parse_qs(url.query))
+            model = self._admit(request, path, parse_qs(query))
         except PoselineError as error:
             log.info("stream_refused", code=error.code)
-            self._protocol.send_response(_refusal(error, url.path))
+            self._protocol.send_response(_refusal(error, path))
             return
         response = self._protocol.accept(request)
         self._protocol.send_response(response)
@@ -213,7 +216,7 @@ class StreamConnection(asyncio.Protocol):
             self.end(close_code(error), error.code)
 
     def _send(self, message: bytes) -> None:
-        if self._protocol.state is not OPEN:
+        if self._lost or self._protocol.state is not OPEN:
             return
         self._protocol.writes.append(framed(message, TEXT if self._codec.text else BINARY))
         if not self._unwritten and self._model is not None:
@@ -223,6 +226,8 @@ class StreamConnection(asyncio.Protocol):
     def flush(self) -> None:
         self._unwritten = False
         writes = self._protocol.data_to_send()
+        if self._lost:
+            return
         if len(writes) > 1:
             self._transport.write(b"".join(writes))
         elif writes and writes[0]:
@@ -233,12 +238,14 @@ class StreamConnection(asyncio.Protocol):
     # --- what the session and the runtime ask for -----------------------------------------------------------------
 
     def hold(self, on: bool) -> None:
-        if on != self._paused:
-            self._paused = on
-            if on:
-                self._transport.pause_reading()
-            else:
-                self._transport.resume_reading()
+        if on == self._paused or self._lost:
+            return
+        self._paused = on
+        if on:
+            self._transport.pause_reading()
+        else:
+            self._transport.resume_reading()
+            self._heard = self._alive = monotonic()  # it was we who did not listen
 
     def end(self, code: int, reason: str) -> None:
         """Close the socket once everything posted has left."""
@@ -268,6 +275,9 @@ class StreamConnection(asyncio.Protocol):
 
     def tick(self, now: float) -> None:
         """To be called a few times a second, with the monotonic clock."""
+        if not self.writable and now - self._stuck_since > self._settings.idle_seconds:
+            self.abandon()  # it does not read what it is told
+            return
         if self._ended is not None:
             if now - self._ended_at > _CLOSE_SECONDS and self.writable:
                 self._transport.abort()

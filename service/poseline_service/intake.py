@@ -19,6 +19,7 @@ from poseline.keypoints import read_keypoints
 from poseline.pose import PoseConverter
 from poseline.protocol import Person
 from poseline.skeleton import Floats
+from poseline_service.logging import log
 
 
 class Arrival(Struct, eq=False, gc=False):
@@ -45,6 +46,10 @@ class Receiver(Protocol):
 
     def advance(self) -> None:
         """The others can go on their way."""
+        ...
+
+    def broke(self, error: Exception) -> None:
+        """It has a bug of ours; nobody else must suffer from it."""
         ...
 
 
@@ -86,13 +91,18 @@ class Intake:
         for converter, members in groups.items():
             try:
                 _read(converter, [arrival for member in members for arrival in member.unread])
-            except InputError:
+            except Exception:
                 for member in members:
                     _read_alone(converter, member)
         self._count(sum(arrival.poses is not None for receiver in receivers for arrival in receiver.unread))
-        for receiver in receivers:
+        for receiver in receivers:  # all of them first: whatever one does, the others can be announced again
             receiver.unread = []
-            receiver.advance()
+        for receiver in receivers:
+            try:
+                receiver.advance()
+            except Exception as error:
+                log.exception("session_broke")
+                receiver.broke(error)
 
 
 def _read_alone(converter: PoseConverter, receiver: Receiver) -> None:
@@ -101,6 +111,10 @@ def _read_alone(converter: PoseConverter, receiver: Receiver) -> None:
             _read(converter, [arrival])
         except InputError as error:
             receiver.refuse(arrival, error)
+            return
+        except Exception as error:
+            log.exception("session_broke")
+            receiver.broke(error)
             return
 
 

@@ -57,7 +57,7 @@ class LoadMonitor:
         self.cost = AROUND + engine
 
     def beat(self, lag: float, streamed: int, frames: int, jobs: int) -> None:
-        """A heartbeat, `lag` seconds late; since the beginning: frames scored of streams, of all, and jobs to do so."""
+        """A heartbeat, `lag` seconds late; since the beginning: frames accepted of streams, scored of all, and jobs."""
         now = (self._clock(), self._cpu(), streamed, frames, jobs)
         seconds, cpu, of_streams, of_all, in_jobs = (a - b for a, b in zip(now, self._last, strict=True))
         self._last = now

@@ -14,6 +14,7 @@ from poseline import protocol
 from poseline.codec import Codec
 from poseline.segments import SegmentEvent
 from poseline.translation import rounded
+from poseline_service.logging import log
 
 
 class Flushable(Protocol):
@@ -38,7 +39,10 @@ class Outlet:
     def flush(self) -> None:
         waiting, self._waiting = self._waiting, []
         for link in waiting:
-            link.flush()
+            try:
+                link.flush()
+            except Exception:  # its own affair: the others must hear what they were told
+                log.exception("write_failed")
 
 
 class Outbox:

@@ -40,7 +40,7 @@ class RecordingLocalizer:
     def __init__(self, settings: ServiceSettings, metrics: Metrics) -> None:
         self._settings = settings
         self._metrics = metrics
-        self._reading = asyncio.Semaphore(1)
+        self._reading, self._playing = asyncio.Semaphore(1), asyncio.Semaphore(1)
 
     async def localize(self, body: bytes, encoding: str, model: LoadedModel, request_id: str) -> LocalizeResponse:
         """Raises whatever is wrong with the request, Overloaded, EngineFailure."""
@@ -49,8 +49,9 @@ class RecordingLocalizer:
             marks.append(perf_counter())
             recording = await asyncio.to_thread(read_recording, body, encoding, model, self._settings)
         marks.append(perf_counter())
-        playback = _Playback(recording, model, self._settings, self._metrics)
-        await playback.play()
+        async with self._playing:
+            playback = _Playback(recording, model, self._settings, self._metrics)
+            await playback.play()
         marks.append(perf_counter())
         stages = zip(("queue", "preprocess", "infer"), pairwise(marks), strict=True)
         return _response(

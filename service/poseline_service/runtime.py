@@ -119,9 +119,13 @@ class Runtime:
             due = monotonic() + _BEAT
             await asyncio.sleep(_BEAT)
             now = monotonic()
-            self.load.beat(now - due, scheduler.scored_live, scheduler.scored, scheduler.jobs)
+            self.load.beat(now - due, scheduler.accepted_live, scheduler.scored, scheduler.jobs)
             for stream in list(self._streams):
-                stream.tick(now)
+                try:
+                    stream.tick(now)
+                except Exception:  # one stream's fault must not stop the heart of all
+                    log.exception("tick_failed")
+                    stream.abandon()
 
     def _watch(self, model: LoadedModel) -> None:
         manifest, scheduler, metrics = model.bundle.manifest, model.scheduler, self.metrics

@@ -33,6 +33,8 @@ from poseline.skeleton import Flags, Floats
 from poseline_service.logging import log
 from poseline_service.metrics import Metrics
 
+_BESIDE_LIVE = 2
+"""Frames of a recording in a job that live lanes wait for."""
 TOP = 5
 """Classes named where scores are told."""
 Top = list[tuple[int, float]]
@@ -66,7 +68,7 @@ class InlineExecutor(Executor):
         future: Future[Any] = Future()
         try:
             future.set_result(fn(*args, **kwargs))
-        except Exception as error:
+        except BaseException as error:
             future.set_exception(error)
         return future
 
@@ -124,6 +126,9 @@ class _Worker:
         self.executor = executor
         self.inline = isinstance(executor, InlineExecutor)
         self.ready: deque[Lane] = deque()
+        """Live lanes that have frames."""
+        self.patient: deque[Lane] = deque()
+        """Recordings' lanes that have frames."""
         self.busy = False
         self.max_batch = max_batch
         self._max_steps = max_steps
@@ -131,7 +136,11 @@ class _Worker:
     @property
     def turns(self) -> int:
         """Jobs in which everybody who is ready has one."""
-        return ceil(len(self.ready) / self.max_batch)
+        return ceil((len(self.ready) + len(self.patient)) / self.max_batch)
+
+    def add(self, lane: Lane) -> None:
+        """It has frames."""
+        (self.ready if lane.sink.live else self.patient).append(lane)
 
     @property
     def free(self) -> int:
@@ -139,13 +148,19 @@ class _Worker:
         return pool.slots - pool.used
 
     def take(self) -> _Job | None:
-        """The next job: the lanes that have waited longest, a few frames of each."""
+        """The next job: the lanes that have waited longest, a few frames of each.
+
+        Live ones first, and not kept waiting for a recording's many frames; an eighth of a job is for recordings.
+        """
         job = _Job()
-        while self.ready and len(job.shares) < self.max_batch:
-            lane = self.ready.popleft()
+        live, rest = self.ready, self.patient
+        steps = _BESIDE_LIVE if live else self._max_steps
+        while (live or rest) and len(job.shares) < self.max_batch:
+            a_turn_for_rest = rest and (not live or len(job.shares) % 8 == 7)
+            lane = rest.popleft() if a_turn_for_rest else live.popleft()
             if lane.closed:
                 continue
-            lane.running = min(len(lane.waiting), self._max_steps)
+            lane.running = min(len(lane.waiting), self._max_steps if lane.sink.live else steps)
             frames: list[GridFrame] = []
             for _ in range(lane.running):
                 frame, arrived = lane.waiting.popleft()
@@ -217,8 +232,8 @@ class BatchScheduler:
         """Frames of all lanes that have no scores yet."""
         self.scored = 0
         """Frames scored since the beginning."""
-        self.scored_live = 0
-        """Those of them for which somebody waited."""
+        self.accepted_live = 0
+        """Frames that somebody waits for, since the beginning, scored or not."""
         self.jobs = 0
 
     @property
@@ -250,6 +265,8 @@ class BatchScheduler:
         for frame in frames:
             lane.waiting.append((frame, now))
         self.pending += len(frames)
+        if lane.sink.live:
+            self.accepted_live += len(frames)
 
     def score(self, full: bool) -> None:
         """Run what is ready now, or of that only full batches; engines in threads see to themselves."""
@@ -288,7 +305,7 @@ class BatchScheduler:
 
     def _get_ready(self, lane: Lane) -> None:
         worker = lane.worker
-        worker.ready.append(lane)
+        worker.add(lane)
         if not worker.busy:  # at the end of this turn of the loop, so that what arrived in it goes side by side
             worker.busy = True
             self._loop.call_soon(self._start, worker)
@@ -297,9 +314,9 @@ class BatchScheduler:
         """On the loop: a turn for all, again and again. In a thread: one job, whose end starts the next."""
         if not worker.inline:
             self._start_job(worker)
-        elif worker.ready and not self._closed:
+        elif worker.turns and not self._closed:
+            self._loop.call_soon(self._start, worker)  # first: whatever happens in these turns, others follow
             self._take_turns(worker, worker.turns)
-            self._loop.call_soon(self._start, worker)
         else:
             self._rest(worker)
 
@@ -332,7 +349,7 @@ class BatchScheduler:
             if lane.closed:
                 worker.localizer.close(lane.slot)
             elif lane.waiting:
-                worker.ready.append(lane)
+                worker.add(lane)
         if not worker.inline:
             self._start(worker)
         error = future.exception()
@@ -351,7 +368,6 @@ class BatchScheduler:
         self._media_seconds.inc(len(job.arrived) * self._frame_seconds)
         self.scored += len(job.arrived)
         self.jobs += len(job.widths)
-        self.scored_live += sum(len(share.frames) for share in job.shares if share.lane.sink.live)
 
     def _deliver(self, job: _Job) -> None:
         for share in job.shares:

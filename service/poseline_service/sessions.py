@@ -139,13 +139,16 @@ class Session:
         self._ending = True
         if forced == "drain":
             self._steps.clear()
+            self.unread = []
         code, reason = (1000, "client") if error is None else (close_code(error), error.code)
         self._steps.append(_End(forced, code, reason, error))
         self.advance()
 
     def refuse(self, arrival: Arrival, error: InputError) -> None:
         """The intake could not read this arrival: what came before it was good, and nothing after it counts."""
-        while self._steps and self._steps.pop() is not arrival:
+        if arrival not in self._steps:  # dropped meanwhile
+            return
+        while self._steps.pop() is not arrival:
             pass
         self._ending = False
         self.end("close", error)
@@ -286,7 +289,10 @@ class Session:
         if self._steps:
             self.advance()
 
-    def failed(self, track: Track, error: EngineFailure) -> None:
+    def broke(self, error: Exception) -> None:
+        self.failed(None, EngineFailure(f"a session broke: {error!r}"))
+
+    def failed(self, track: Track | None, error: EngineFailure) -> None:
         """Nothing more can be scored: what waits is lost, and the client is told so at once."""
         if not self._failed:
             self._ending = self._failed = True
