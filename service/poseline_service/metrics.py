@@ -1,7 +1,7 @@
 """What the server counts, and the only door to prometheus_client.
 
 One `Metrics` per server with its own registry, so that two servers in one process do not mix. Names and labels follow
-docs/operations: base units, counters end in `_total`, labels never carry ids. Gauges are read when scraped, from the
+Prometheus' conventions: base units, counters end in `_total`, labels never carry ids. Gauges are read when scraped, from the
 counters that their owners keep anyway; a scrape runs in the metrics server's own thread and only reads.
 """
 
@@ -138,7 +138,11 @@ class Metrics:
             "poseline_media_seconds_total", "Media time scored, of all tracks.", ["model"], registry=registry
         )
         self.frame_latency = BatchHistogram(
-            "poseline_frame_latency_seconds", "From a frame's arrival to its scores.", "model", _FRAME, registry
+            "poseline_frame_latency_seconds",
+            "From the moment a frame can be scored to its scores.",
+            "model",
+            _FRAME,
+            registry,
         )
         self.stage = BatchHistogram(
             "poseline_stage_duration_seconds",

@@ -53,10 +53,10 @@ class ServiceSettings(BaseSettings):
         description="Engine threads; 0 runs the engine on the event loop, which is best where that is the bottleneck.",
     )
     load_limit: float = Field(
-        0.85, gt=0, description="Share of a core in use at which streams are refused; measured. Above 1 never."
+        0.85, gt=0, description="Share of a core that streams need at which further ones are refused; measured."
     )
     late_limit: float = Field(
-        0.03, gt=0, description="Seconds that the event loop may be late before streams are refused."
+        0.05, gt=0, description="Seconds that the event loop may be late before streams are refused."
     )
 
     max_batch: int = Field(64, ge=1, description="Tracks per step: beyond it a larger batch gains little on a core.")
@@ -82,8 +82,8 @@ class ServiceSettings(BaseSettings):
 
     def limits(self) -> dict[str, float]:
         """What a client of a stream should know."""
-        names = ("message_bytes", "frames_per_message", "people_per_frame", "tracks_per_session", "queue_frames")
-        return {name: getattr(self, name) for name in (*names, "start_seconds", "idle_seconds")}
+        names = ("message_bytes", "unsent_bytes", "frames_per_message", "people_per_frame", "tracks_per_session")
+        return {name: getattr(self, name) for name in (*names, "queue_frames", "start_seconds", "idle_seconds")}
 
 
 def unknown_variables() -> list[str]:

@@ -254,6 +254,12 @@ WRONG: dict[str, tuple[list[str | bytes], str, int]] = {
     "class": ([start(options={"classes": ["fly"]})], "invalid_input", 4422),
     "option": ([start(options={"min_score": 7})], "invalid_input", 4422),
     "overload option": ([start(options={"on_overload": "fail"})], "unsupported_option", 4422),
+    "huge seq": (
+        [START, encode(Frames(2**53, [])).decode().replace(str(2**53), str(2**64 - 1))],
+        "invalid_message",
+        4400,
+    ),
+    "negative seq": ([START, '{"type":"frames","seq":-1,"frames":[]}'], "invalid_message", 4400),
     "nameless": ([START, one_frame(KP).replace('"p1"', '""')], "invalid_message", 4400),
     "long name": ([START, one_frame(KP).replace('"p1"', json.dumps("p" * 129))], "invalid_message", 4400),
     "far future": ([START, one_frame(KP, 1e13)], "bad_timestamps", 4400),

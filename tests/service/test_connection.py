@@ -1,0 +1,185 @@
+"""What sockets do to a connection that no client can be made to do at the right moment: a transport that does as told."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from websockets.frames import Frame as WireFrame
+from websockets.frames import Opcode
+
+from made_up import NATIVE, frames_of
+from poseline.codec import MSGPACK
+from poseline.errors import Draining
+from poseline.protocol import Frame, Frames, Keepalive, Person, SessionStart
+from poseline_service.connection import StreamConnection
+from poseline_service.runtime import Runtime
+from poseline_service.sessions import Session
+from poseline_service.settings import ServiceSettings
+
+HANDSHAKE = (
+    b"GET /v1/stream HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Protocol: poseline.v1.msgpack\r\n\r\n"
+)
+
+
+class Transport:
+    """As uvloop's: a write after the connection is lost raises."""
+
+    def __init__(self) -> None:
+        self.written = b""
+        self.lost = self.closed = self.aborted = False
+        self.reading = True
+
+    def write(self, data: bytes) -> None:
+        if self.lost:
+            raise RuntimeError("the handler is closed")
+        self.written += data
+
+    def set_write_buffer_limits(self, high: int) -> None: ...
+
+    def pause_reading(self) -> None:
+        self.reading = False
+
+    def resume_reading(self) -> None:
+        self.reading = True
+
+    def close(self) -> None:
+        self.closed = True
+
+    def abort(self) -> None:
+        self.aborted = True
+
+
+@asynccontextmanager
+async def house(models: Path, **settings: Any) -> AsyncIterator[Runtime]:
+    runtime = Runtime(ServiceSettings(models=models, load_limit=1e6, late_limit=1e6, **settings))
+    await runtime.start()
+    try:
+        yield runtime
+    finally:
+        await runtime.stop()
+
+
+def message(content: Any) -> bytes:
+    return WireFrame(Opcode.BINARY, MSGPACK.encode(content)).serialize(mask=True)
+
+
+def connected(runtime: Runtime) -> tuple[StreamConnection, Transport]:
+    connection, transport = StreamConnection(runtime, server_state=SimpleNamespace(connections=set())), Transport()
+    connection.connection_made(transport)  # type: ignore[arg-type]
+    connection.data_received(HANDSHAKE)
+    connection.data_received(message(SessionStart(layout="body16", coordinates=NATIVE)))
+    return connection, transport
+
+
+async def turns(count: int = 5) -> None:
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+FRAMES = frames_of(5, 90)
+
+
+async def test_a_ping_behind_a_message_is_answered_at_once(models: Path) -> None:
+    async with house(models) as runtime:
+        connection, transport = connected(runtime)
+        await turns()
+        transport.written = b""
+        connection.data_received(message(Keepalive()) + WireFrame(Opcode.PING, b"?").serialize(mask=True))
+        assert transport.written == WireFrame(Opcode.PONG, b"?").serialize(mask=False)
+
+
+async def test_a_violation_behind_a_message_is_answered_at_once(models: Path) -> None:
+    async with house(models) as runtime:
+        connection, transport = connected(runtime)
+        await turns()
+        transport.written = b""
+        connection.data_received(message(Keepalive()) + b"\x83\x80abcd")
+        assert transport.written[2:4] == (1002).to_bytes(2)
+
+
+async def test_who_is_lost_between_being_told_and_written_to_takes_nobody_along(models: Path) -> None:
+    async with house(models) as runtime:
+        gone, line = connected(runtime)
+        neighbour, other = connected(runtime)
+        await turns()
+        other.written = b""
+        for connection in (gone, neighbour):
+            connection.data_received(message(Frames(0, FRAMES[:10])))
+        line.lost = True
+        gone.connection_lost(ConnectionResetError())
+        await turns(20)
+        assert b"track.started" in other.written
+        neighbour.data_received(message(Frames(10, FRAMES[10:80])))
+        await turns(20)
+        assert b"segment.started" in other.written
+        neighbour.connection_lost(None)
+
+
+async def test_a_broken_session_ends_alone(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with house(models) as runtime:
+        (sick, line), *others = [connected(runtime) for _ in range(4)]
+        await turns()
+        push = Session._push
+
+        def falter(session: Session, step: Any) -> None:
+            if session is sick._session:
+                raise ValueError("a bug")
+            push(session, step)
+
+        monkeypatch.setattr(Session, "_push", falter)
+        for connection, _ in [(sick, line), *others]:
+            connection.data_received(message(Frames(0, FRAMES[:60])))
+        await turns(20)
+        assert b"internal" in line.written
+        assert (1011).to_bytes(2) in line.written
+        assert all(b"segment.started" in transport.written for _, transport in others)
+        for connection, _ in [(sick, line), *others]:
+            connection.connection_lost(None)
+        assert runtime.model().scheduler.lanes == 0
+
+
+async def test_a_drain_is_not_turned_into_an_error_by_what_was_not_yet_read(models: Path) -> None:
+    async with house(models) as runtime:
+        connection, transport = connected(runtime)
+        await turns()
+        connection.data_received(message(Frames(0, [Frame(0.0, [Person("p1", b"")])])))
+        connection.drain(Draining("going", retry_after=1.0))  # before the intake has seen the bad one
+        await turns(20)
+        assert b"session.closed" in transport.written
+        assert (1012).to_bytes(2) in transport.written
+        connection.connection_lost(None)
+
+
+async def test_who_does_not_read_is_cut_off(models: Path) -> None:
+    async with house(models, idle_seconds=1.0) as runtime:
+        connection, transport = connected(runtime)
+        connection.pause_writing()
+        connection.data_received(message(Frames(0, FRAMES[:10])))
+        await turns(20)
+        assert not transport.reading
+        connection.tick(connection._stuck_since + 0.9)
+        assert not transport.aborted
+        connection.tick(connection._stuck_since + 1.1)
+        assert transport.aborted
+        connection.connection_lost(None)
+
+
+async def test_reading_goes_on_when_the_client_does(models: Path) -> None:
+    async with house(models) as runtime:
+        connection, transport = connected(runtime)
+        connection.pause_writing()
+        connection.data_received(message(Frames(0, FRAMES[:10])))
+        await turns(20)
+        assert not transport.reading
+        connection.resume_writing()
+        await turns(20)
+        assert transport.reading
+        assert b"track.started" in transport.written
+        connection.connection_lost(None)
