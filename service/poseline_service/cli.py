@@ -25,6 +25,11 @@ from poseline_service.runtime import Runtime
 from poseline_service.settings import ServiceSettings, unknown_variables
 
 
+_DOORS = 16
+"""Connections that are accepted in one turn of the event loop. libuv accepts one a turn and listening handle, which under load
+is a few dozen a second: who is to be refused would wait for seconds. So the one listening socket is watched many times."""
+
+
 class DrainingServer(uvicorn.Server):
     """uvicorn's server, which lets open streams finish before it stops."""
 
@@ -67,7 +72,8 @@ def serve(
     with ExitStack() as at_exit:
         if settings.metrics_port:
             at_exit.callback(_serve_metrics(app.state.runtime))
-        DrainingServer(config, app.state.runtime).run()
+        door = config.bind_socket()
+        DrainingServer(config, app.state.runtime).run(sockets=[door, *(door.dup() for _ in range(_DOORS - 1))])
 
 
 def _serve_metrics(runtime: Runtime) -> Callable[[], None]:

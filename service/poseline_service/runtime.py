@@ -35,7 +35,7 @@ from poseline_service.scheduler import BatchScheduler, InlineExecutor
 from poseline_service.settings import ServiceSettings
 from poseline_service.tracks import Changes, LoadedModel
 
-_COLLECTING = (20_000, 20, 50)
+_COLLECTING = (20_000, 10, 5)
 """Messages make no cycles: looking for them after every seven hundred objects, as is the default, is a waste."""
 _TRIAL_STEPS = 24
 _BEAT = 0.25
