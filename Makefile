@@ -23,8 +23,8 @@ $(SERVE)/.ready: pyproject.toml constraints.txt
 	touch $@
 
 check: $(VENV)/.ready          ## format, lint, types, imports
-	$(BIN)/ruff format --check core service training benchmarks cli tests
-	$(BIN)/ruff check core service training benchmarks cli tests
+	$(BIN)/ruff format --check core service training video benchmarks cli tests
+	$(BIN)/ruff check core service training video benchmarks cli tests
 	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/lint-imports
 

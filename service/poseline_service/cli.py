@@ -24,10 +24,9 @@ from poseline_service.logging import configure_logging, log
 from poseline_service.runtime import Runtime
 from poseline_service.settings import ServiceSettings, unknown_variables
 
-
 _DOORS = 16
-"""Connections that are accepted in one turn of the event loop. libuv accepts one a turn and listening handle, which under load
-is a few dozen a second: who is to be refused would wait for seconds. So the one listening socket is watched many times."""
+"""Connections that are accepted in one turn of the event loop. libuv accepts one a turn from each listening handle; under
+load turns are long, and who is to be refused would wait for seconds. So the one socket is watched by many handles."""
 
 
 class DrainingServer(uvicorn.Server):

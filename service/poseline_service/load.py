@@ -37,7 +37,7 @@ class LoadMonitor:
         self,
         *,
         fps: float = 30.0,
-        limit: float = 0.85,
+        limit: float = 0.75,
         late: float = 0.05,
         clock: Callable[[], float] = monotonic,
         cpu: Callable[[], float] = thread_time,

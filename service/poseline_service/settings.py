@@ -53,7 +53,7 @@ class ServiceSettings(BaseSettings):
         description="Engine threads; 0 runs the engine on the event loop, which is best where that is the bottleneck.",
     )
     load_limit: float = Field(
-        0.85, gt=0, description="Share of a core that streams need at which further ones are refused; measured."
+        0.75, gt=0, description="Share of a core that streams need at which further ones are refused; measured."
     )
     late_limit: float = Field(
         0.05, gt=0, description="Seconds that the event loop may be late before streams are refused."
