@@ -18,6 +18,7 @@
     │   └── StateError            a saved stream that is damaged, or of another model
     ├── UnknownModel
     ├── ModeUnavailable       the bundle has no network for the asked mode
+    ├── MissingExtra          a library of an extra that is not installed; the message says how to install it
     ├── BundleError           a model folder that is damaged or incomplete
     ├── Overloaded            refused at the door; come back after `retry_after` seconds
     │   └── Draining              the server is going away
@@ -122,6 +123,15 @@ class UnknownModel(PoselineError):
 
 class ModeUnavailable(PoselineError):
     code = "mode_unavailable"
+
+
+class MissingExtra(PoselineError):
+    """`what` needs a library that comes with one of Poseline's extras."""
+
+    code = "missing_extra"
+
+    def __init__(self, what: str, library: str, extra: str) -> None:
+        super().__init__(f"{what} needs {library}: pip install 'poseline[{extra}]' (in a checkout: make setup)")
 
 
 class BundleError(PoselineError):

@@ -1,0 +1,88 @@
+"""What was found in one recording, with all that an export must say of it: the one thing that every writer writes.
+
+A `Timeline` comes from a server's answer (`Timeline.from_response`), from finals of this very process
+(`ranked`), or from a file (`formats.timelines`). Times are seconds on the recording's media clock, on which its first
+frame usually stands at 0; intervals are half-open [start, end).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+from msgspec import Struct, structs
+from numpy.typing import NDArray
+
+from poseline.decoding import DecodingOptions
+from poseline.protocol import DecodingChoice, LocalizeResponse, ModelInfo
+from poseline.translation import decoding_options
+
+_CLOCK_STEPS = 1001
+"""Frames that tell the rate of a clock: the median of their steps forgives a lost frame and a rounded time."""
+
+
+class TimelineSegment(Struct, frozen=True):
+    """One action of one person. label_id: index of the label in the model's classes; None where a file does not say."""
+
+    segment_id: str
+    track_id: str
+    label: str
+    start: float
+    end: float
+    score: float = 1.0
+    label_id: int | None = None
+
+
+class Timeline(Struct, frozen=True, kw_only=True):
+    """The segments of one recording, sorted by start, then track, then label.
+
+    source: the recording's name. duration: seconds. fps: rate of the *source's* frames, by which frame-based formats
+    count. layout: name of the source's joint layout (`model.layout` is the model's own). thresholds: how scores became
+    segments, every field filled. What a file of somebody else does not say is None.
+    """
+
+    source: str
+    segments: tuple[TimelineSegment, ...]
+    duration: float | None = None
+    fps: float | None = None
+    layout: str | None = None
+    model: ModelInfo | None = None
+    thresholds: DecodingChoice | None = None
+
+    @classmethod
+    def from_response(
+        cls, response: LocalizeResponse, *, source: str, layout: str, fps: float, thresholds: DecodingChoice
+    ) -> Timeline:
+        """A server's answer; `thresholds` as `effective_thresholds` gives them."""
+        return cls(
+            source=source,
+            segments=tuple(
+                TimelineSegment(one.segment_id, one.track_id, one.label, one.start, one.end, one.score, one.label_id)
+                for one in response.segments
+            ),
+            duration=response.duration,
+            fps=fps,
+            layout=layout,
+            model=response.model,
+            thresholds=thresholds,
+        )
+
+
+def effective_thresholds(asked: DecodingChoice, defaults: DecodingOptions) -> DecodingChoice:
+    """What a caller asked for, completed by the model's own options. Raises InputError."""
+    used = decoding_options(asked, defaults)
+    filled = {name: getattr(used, name) for name in DecodingChoice.__struct_fields__ if hasattr(used, name)}
+    return DecodingChoice(**filled, classes=asked.classes, gap_reset=asked.gap_reset)
+
+
+def ranked(segments: Iterable[TimelineSegment], most: int | None = None) -> tuple[TimelineSegment, ...]:
+    """The best `most` of them, in a timeline's order and numbered s1, s2, … in it."""
+    best = sorted(segments, key=lambda one: -one.score)[:most]
+    best.sort(key=lambda one: (one.start, one.track_id, one.label))
+    return tuple(structs.replace(one, segment_id=f"s{n}") for n, one in enumerate(best, 1))
+
+
+def frame_rate(timestamps: NDArray[np.float64]) -> float | None:
+    """Frames a second of a clock, by the median of its first steps; None for a single frame."""
+    steps = np.diff(timestamps[:_CLOCK_STEPS])
+    return round(float(1 / np.median(steps)), 6) if len(steps) else None
