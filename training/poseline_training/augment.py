@@ -1,7 +1,7 @@
 """Bending a clip: pure functions of (poses, rng). Poses (T, 16, 4): x, y, z, confidence; labels stay true.
 
 What is bent is what the model promises to bear (`house.md` 4a): scale, yaw, tilt, bone lengths, tempo, noise, joints that
-freeze or go missing, sources without root motion, slow sources.
+freeze or go missing, sources without root motion, slow sources, pose extractors, pictures without depth.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from poseline.resampling import HOLD
 from poseline.skeleton import BODY16, Floats
 from poseline_training.config import AugmentSettings
+from poseline_training.extractor import MEDIAPIPE, extract, flatten
 
 _MIRROR = list(BODY16.mirror)
 _PARENTS = np.array([max(parent, 0) for parent in BODY16.parents])
@@ -53,6 +54,11 @@ def augment(poses: Floats, settings: AugmentSettings, rng: Generator, strength: 
     joints = _other_bones(joints, settings.bones, rng)
     joints = _noise(joints, rng.uniform(0, settings.noise * strength), rng)
     poses[..., :3] = joints
+    source = rng.random()
+    if source < settings.extractor:
+        poses = extract(poses, MEDIAPIPE.times(rng.uniform(0.3, 2)), rng)
+    elif source < settings.extractor + settings.flat:
+        poses = flatten(poses, rng.uniform(2, 6), rng.normal(0, 0.5))
     if rng.random() < settings.slow_source:
         poses = slow_source(poses, rng)
     if rng.random() < settings.freeze * strength:

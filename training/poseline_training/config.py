@@ -89,7 +89,9 @@ class AugmentSettings(Settings):
     freeze: float = 0.25  # a few joints stand still for a while, at full confidence
     missing: float = 0.25  # a few joints are not seen for a while
     doubt: float = 0.25  # confidences below 1
-    hip_centred: float = 0.15  # no root motion, as extractors such as MediaPipe give
+    hip_centred: float = 0.1  # no root motion, whatever else
+    extractor: float = 0.25  # as a 3D pose extractor gives them, MediaPipe's errors times up to 2
+    flat: float = 0.2  # a picture: no depth
     slow_source: float = 0.25  # 10 to 20 frames a second, interpolated
 
 

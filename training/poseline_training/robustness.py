@@ -15,9 +15,11 @@ import numpy as np
 
 from poseline.formats.corpus import FPS, LabelledSequence
 from poseline.manifest import ModelManifest
-from poseline.pose import PoseSequence
+from poseline.pose import NATIVE, Coordinates, PoseConverter, PoseSequence
+from poseline.skeleton import BODY16, Floats
 from poseline.stepping import StepScorer
 from poseline_training.evaluate import report, stream_all
+from poseline_training.extractor import MEDIAPIPE, extract
 
 Bend = Callable[[PoseSequence, np.random.Generator], PoseSequence]
 
@@ -75,6 +77,27 @@ def _rate(fps: float) -> Bend:
     return resample
 
 
+def _native(poses: PoseSequence) -> Floats:
+    return PoseConverter(poses.layout, poses.coordinates)(poses.joints, poses.confidence)
+
+
+def _extracted(poses: PoseSequence, rng: np.random.Generator) -> PoseSequence:
+    """By a simulated MediaPipe, from where the camera stood."""
+    found = extract(_native(poses), MEDIAPIPE, rng)
+    return replace(poses, joints=found[..., :3], confidence=found[..., 3], layout=BODY16, coordinates=NATIVE)
+
+
+def _picture(poses: PoseSequence, _: np.random.Generator) -> PoseSequence:
+    """What the sensor's own camera saw: 640 x 480, a lens of 525 pixels, x to the right, y down. Nothing else is told."""
+    native = _native(poses)
+    depth = -native[..., 2:3]
+    joints = [320, 240] + 525 * native[..., :2] * [1, -1] / depth
+    flat = Coordinates("pixel", 2, "down")
+    return replace(
+        poses, joints=joints.astype(np.float32), confidence=native[..., 3], layout=BODY16, coordinates=flat
+    )
+
+
 CONDITIONS: dict[str, Bend] = {
     "as recorded": lambda poses, _: poses,
     "millimetres, 5 m away": _millimetres,
@@ -86,6 +109,8 @@ CONDITIONS: dict[str, Bend] = {
     "joints unseen a tenth of the time": _dropouts,
     "left wrist never seen": _no_hands_seen,
     "joint noise of 1 cm": _noise,
+    "a simulated MediaPipe": _extracted,
+    "a picture, no depth (2D)": _picture,
     "10 frames a second": _rate(10),
     "15 frames a second": _rate(15),
     "60 frames a second": _rate(60),
