@@ -1,14 +1,14 @@
-"""A finished recording through the stream's own objects: what answers `POST /v1/localize`.
+"""A finished recording through the stream's own objects: what answers `POST /v1/localize`, and every job.
 
 The body's bytes enter, a `LocalizeResponse` leaves. Bodies are read in a thread, one at a time, so that large
-ones do not add up; then the tracks play into the scheduler side by side, in slices and with a stream's bound on pending
-frames, so that live streams keep their turn.
+ones do not add up; then the tracks play into the scheduler side by side, as many as a stream may have, in slices and with
+a stream's bound on pending frames, so that live streams keep their turn.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from time import perf_counter
@@ -16,7 +16,7 @@ from time import perf_counter
 import numpy as np
 from msgspec import UNSET
 
-from poseline.errors import EngineFailure
+from poseline.errors import EngineFailure, Overloaded
 from poseline.online import class_mask
 from poseline.pose import PoseSequence
 from poseline.protocol import FoundSegment, FrameScores, LocalizeResponse
@@ -44,23 +44,32 @@ class RecordingLocalizer:
 
     async def localize(self, body: bytes, encoding: str, model: LoadedModel, request_id: str) -> LocalizeResponse:
         """Raises whatever is wrong with the request, Overloaded, EngineFailure."""
-        marks = [perf_counter()]
+        came = perf_counter()
         async with self._reading:
-            marks.append(perf_counter())
+            begun = perf_counter()
             recording = await asyncio.to_thread(read_recording, body, encoding, model, self._settings)
-        marks.append(perf_counter())
+        return await self.play(recording, model, request_id, (came, begun))
+
+    async def play(
+        self,
+        recording: Recording,
+        model: LoadedModel,
+        request_id: str,
+        since: tuple[float, float],
+        told: Callable[[float], None] = lambda share: None,
+    ) -> LocalizeResponse:
+        """The answer to a recording that is read. since: when it came, and when its turn came (`perf_counter`).
+
+        told: hears now and then which share of the poses is played. Raises Overloaded, EngineFailure.
+        """
+        marks = [*since, perf_counter()]
         async with self._playing:
-            playback = _Playback(recording, model, self._settings, self._metrics)
+            playback = _Playback(recording, model, self._settings, self._metrics, told)
             await playback.play()
         marks.append(perf_counter())
         stages = zip(("queue", "preprocess", "infer"), pairwise(marks), strict=True)
-        return _response(
-            recording,
-            playback.heard,
-            model,
-            request_id,
-            {name: round((end - begin) * 1000, 3) for name, (begin, end) in stages},
-        )
+        timing_ms = {name: round((end - begin) * 1000, 3) for name, (begin, end) in stages}
+        return _response(recording, playback.heard, model, request_id, timing_ms)
 
 
 @dataclass
@@ -75,48 +84,61 @@ class _Heard:
 class _Playback:
     """A recording while it plays; listens to its tracks."""
 
-    def __init__(self, recording: Recording, model: LoadedModel, settings: ServiceSettings, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        recording: Recording,
+        model: LoadedModel,
+        settings: ServiceSettings,
+        metrics: Metrics,
+        told: Callable[[float], None],
+    ) -> None:
         manifest, options = model.bundle.manifest, recording.request.options
         self._recording = recording
+        self._told = told
+        self._played, self._whole = 0, sum(map(len, recording.tracks))
         self._settings = settings
         self._metrics = metrics
-        self._model = manifest.name
+        self._model = model
+        self._received = metrics.frames_received.labels(manifest.name)
         self._changes = Changes()
         self._failure: EngineFailure | None = None
         scores_hz = options.frame_scores_hz if "scores" in options.returns else 0.0
         decoding, allowed = decoding_options(options, manifest.decoding), class_mask(manifest, options.classes)
-        wanted = TrackOptions(decoding, allowed, options.gap_reset, scores_hz, live=False)
-        self._tracks: list[Track] = []
-        self.heard: dict[Track, _Heard] = {}
-        try:
-            for sequence in recording.tracks:
-                track = Track(sequence.name, model, wanted, self)
-                self._tracks.append(track)
-                self.heard[track] = _Heard()
-        except BaseException:
-            self._close()
-            raise
+        self._wanted = TrackOptions(decoding, allowed, options.gap_reset, scores_hz, live=False)
+        self._alive = asyncio.Semaphore(settings.tracks_per_session)
+        self._hearing: dict[Track, _Heard] = {}
+        self.heard = [_Heard() for _ in recording.tracks]
 
     async def play(self) -> None:
-        """Everything pushed, scored and finished. Raises EngineFailure."""
+        """Everything pushed, scored and finished. Raises Overloaded, EngineFailure."""
         try:
             async with asyncio.TaskGroup() as group:
-                for track, sequence, poses in zip(
-                    self._tracks, self._recording.tracks, self._recording.poses, strict=True
+                for sequence, poses, heard in zip(
+                    self._recording.tracks, self._recording.poses, self.heard, strict=True
                 ):
-                    group.create_task(self._play_track(track, sequence, poses))
-        except* EngineFailure as failures:
+                    group.create_task(self._play_one(sequence, poses, heard))
+        except* (Overloaded, EngineFailure) as failures:
             raise failures.exceptions[0] from None
-        finally:
-            self._close()
+
+    async def _play_one(self, sequence: PoseSequence, poses: Floats, heard: _Heard) -> None:
+        async with self._alive:
+            track = Track(sequence.name, self._model, self._wanted, self)
+            self._hearing[track] = heard
+            try:
+                await self._play_track(track, sequence, poses)
+            finally:
+                track.close()
+                del self._hearing[track]
 
     async def _play_track(self, track: Track, sequence: PoseSequence, poses: Floats) -> None:
         for begin in range(0, len(poses), _SLICE):
             part = slice(begin, begin + _SLICE)
             for t, pose in zip(sequence.timestamps[part], poses[part], strict=True):
                 track.push(float(t), pose)
-            self._metrics.frames_received.labels(self._model).inc(len(poses[part]))
+            self._received.inc(len(poses[part]))
             await self._until_pending_below(track, self._settings.queue_frames)
+            self._played += len(poses[part])
+            self._told(self._played / self._whole)
         await self._until_pending_below(track, 1)
         self._hear(track, track.finish("close"))
 
@@ -125,13 +147,9 @@ class _Playback:
         if self._failure is not None:
             raise self._failure
 
-    def _close(self) -> None:
-        for track in self._tracks:
-            track.close()
-
     def absorbed(self, track: Track, frame: GridFrame, top: Top, events: Sequence[SegmentEvent]) -> None:
         if top:
-            heard = self.heard[track]
+            heard = self._hearing[track]
             heard.t.append(round(frame.t, 6))
             heard.top.append(top)
         self._hear(track, events)
@@ -145,9 +163,9 @@ class _Playback:
 
     def _hear(self, track: Track, events: Sequence[SegmentEvent]) -> None:
         for event in events:
-            self._metrics.segments.labels(self._model, event.label, event.phase).inc()
+            self._metrics.segments.labels(self._model.bundle.manifest.name, event.label, event.phase).inc()
             if event.phase == "final":
-                self.heard[track].finals.append(event)
+                self._hearing[track].finals.append(event)
 
 
 def _found(recording: Recording, heard: Sequence[_Heard]) -> list[FoundSegment]:
@@ -160,7 +178,10 @@ def _found(recording: Recording, heard: Sequence[_Heard]) -> list[FoundSegment]:
 
 
 def _segment(name: str, recording: Recording, one: int, event: SegmentEvent) -> FoundSegment:
-    times, offset = recording.tracks[one].timestamps, recording.request.tracks[one].start_frame
+    if recording.clock is not None:
+        times, offset = recording.clock, 0
+    else:
+        times, offset = recording.tracks[one].timestamps, recording.request.tracks[one].start_frame
     # The first of the client's frames at or after a border; its clock may be rounded, as the grid allows.
     first, stop = np.searchsorted(times, [event.start - TOLERANCE, event.end - TOLERANCE])
     start, end, score = rounded(event)
@@ -177,26 +198,26 @@ def _segment(name: str, recording: Recording, one: int, event: SegmentEvent) -> 
     )
 
 
-def _duration(tracks: Sequence[PoseSequence], fps: float) -> float:
+def _duration(recording: Recording, fps: float) -> float:
     """Seconds from the first frame to the end of the last one, which lasts as long as frames do on average."""
-    first = min(float(one.timestamps[0]) for one in tracks)
-    last = max(float(one.timestamps[-1]) for one in tracks)
-    longest = max(tracks, key=len)
-    return last - first + (longest.duration / (len(longest) - 1) if len(longest) > 1 else 1 / fps)
+    clocks = [one.timestamps for one in recording.tracks] if recording.clock is None else [recording.clock]
+    first, last = min(float(one[0]) for one in clocks), max(float(one[-1]) for one in clocks)
+    longest = max(clocks, key=len)
+    return last - first + (float(longest[-1] - longest[0]) / (len(longest) - 1) if len(longest) > 1 else 1 / fps)
 
 
 def _response(
-    recording: Recording, heard: dict[Track, _Heard], model: LoadedModel, request_id: str, timing_ms: dict[str, float]
+    recording: Recording, heard: list[_Heard], model: LoadedModel, request_id: str, timing_ms: dict[str, float]
 ) -> LocalizeResponse:
     request, fps = recording.request, model.bundle.manifest.fps
-    scores = [FrameScores(track.name, said.t, said.top) for track, said in heard.items()]
+    scores = [FrameScores(one.name, said.t, said.top) for one, said in zip(recording.tracks, heard, strict=True)]
     return LocalizeResponse(
         id=UNSET if request.id is None else request.id,
         request_id=request_id,
-        duration=round(_duration(recording.tracks, fps), 6),
+        duration=round(_duration(recording, fps), 6),
         fps_used=fps,
         model=model.info(),
-        segments=_found(recording, list(heard.values())),
+        segments=_found(recording, heard),
         scores=scores if "scores" in request.options.returns else UNSET,
         warnings=recording.warnings,
         timing_ms=timing_ms,

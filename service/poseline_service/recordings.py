@@ -1,4 +1,4 @@
-"""The request of `POST /v1/localize`, from the body's bytes to native poses.
+"""A finished recording, from a request's bytes or the people of a video to native poses.
 
 What leaves is a `Recording` that was read and found good; what is wrong with the body raises. Reading a large body takes
 a while and holds no session state: call it in a thread.
@@ -10,36 +10,63 @@ import zlib
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from poseline.codec import decode_request
 from poseline.errors import BadTimestamps, InputError, MalformedMessage, ModeUnavailable, TooLarge
 from poseline.keypoints import read_tracks
-from poseline.online import open_converter
+from poseline.online import class_mask, open_converter
 from poseline.pose import PoseSequence
 from poseline.protocol import LocalizeRequest, Notice
 from poseline.skeleton import Floats
+from poseline.translation import decoding_options
 from poseline_service.settings import ServiceSettings
 from poseline_service.tracks import LATEST, LoadedModel, approximation, check_name
 
 
 @dataclass(frozen=True)
 class Recording:
-    """A request that was read and found good: its tracks, and their native poses (T, 16, 4)."""
+    """A request that was read and found good: its tracks, and their native poses (T, 16, 4).
+
+    clock: seconds of every frame of the whole recording, where frames are counted by it because people come and go (a
+    video); None where each track counts its own frames from its `start_frame`.
+    """
 
     request: LocalizeRequest
     tracks: list[PoseSequence]
     poses: list[Floats]
     warnings: list[Notice]
+    clock: NDArray[np.float64] | None = None
 
 
 def read_recording(body: bytes, encoding: str, model: LoadedModel, settings: ServiceSettings) -> Recording:
     """Raises whatever is wrong with the request."""
     request = decode_request(_decompress(body, settings.decompressed_bytes) if encoding == "gzip" else body)
+    check_request(request, model)
+    _check_size(request, settings)
+    return native_recording(request, read_tracks(request), model, settings)
+
+
+def check_request(request: LocalizeRequest, model: LoadedModel) -> None:
+    """What can be told before any pose is read: raises UnknownModel, MalformedMessage, ModeUnavailable, InputError."""
     model.named(request.model)
     _check_names(request)
     _check_options(request)
-    _check_size(request, settings)
-    tracks = read_tracks(request)
+    decoding_options(request.options, model.bundle.manifest.decoding)
+    class_mask(model.bundle.manifest, request.options.classes)
+
+
+def native_recording(
+    request: LocalizeRequest,
+    tracks: list[PoseSequence],
+    model: LoadedModel,
+    settings: ServiceSettings,
+    clock: NDArray[np.float64] | None = None,
+) -> Recording:
+    """The tracks (one or more, of one layout) in the model's own space.
+
+    Raises BadTimestamps, TooLarge, UnitUnknown, LayoutMismatch.
+    """
     manifest = model.bundle.manifest
     _check_grid(tracks, request.options.gap_reset, manifest.fps, settings)
     convert = open_converter(manifest, tracks[0].layout, tracks[0].coordinates)
@@ -49,7 +76,8 @@ def read_recording(body: bytes, encoding: str, model: LoadedModel, settings: Ser
         warnings.append(Notice("layout_approximate", approximation(source, target)))
     elif source != target:
         warnings.append(Notice("layout_converted", f"{source} to {target}"))
-    return Recording(request, tracks, [convert(one.joints, one.confidence) for one in tracks], warnings)
+    poses = [convert(one.joints, one.confidence) for one in tracks]
+    return Recording(request, tracks, poses, warnings, clock)
 
 
 def _decompress(body: bytes, limit: int) -> bytes:
