@@ -49,6 +49,7 @@ from poseline.protocol import (
     SessionClose,
     SessionStart,
     SessionStarted,
+    SessionUpdate,
     StreamOptions,
 )
 
@@ -131,6 +132,13 @@ class StreamClient:
     async def flush(self, track_id: str | None = None) -> None:
         """Ask for open segments to be closed now; `flushed` follows their finals."""
         await self._send(Flush(track_id))
+
+    async def update(self, **options: Any) -> None:
+        """Ask for other options (`translation.CHANGEABLE`) for the frames that follow; None is the model's own again.
+
+        `session.updated` with all options in effect is heard, or an `error` that is not fatal and changes nothing.
+        """
+        await self._send(SessionUpdate(options))
 
     async def keepalive(self) -> None:
         await self._send(Keepalive())

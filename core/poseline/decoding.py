@@ -120,14 +120,19 @@ class SegmentDecoder:
 
     def open(self, slot: int, options: DecodingOptions, allowed: Flags | None = None) -> None:
         """Give the slot to a new track. allowed: (K,) which classes may be decided; None means all."""
+        self._keys[slot] = 0
+        self.restart(slot)
+        self.adjust(slot, options, allowed)
+
+    def adjust(self, slot: int, options: DecodingOptions, allowed: Flags | None = None) -> None:
+        """Other options from the next frame on. What is open stays open and ends by them."""
         self._on[slot], self._off[slot] = options.min_score, options.off_score
         self._hang[slot] = round(options.off_hang * self.fps)
         least, most, update = options.min_duration, options.max_duration, options.updates
         self._lengths[slot] = round(least * self.fps), max(1, round(most * self.fps)), round(update * self.fps)
         self._choosy |= allowed is not None
         self._allowed[slot] = True if allowed is None else allowed
-        self._keys[slot] = 0
-        self.restart(slot)
+        self._regions["due"][slot] = 0  # when there is something to say of what is open is reckoned anew
 
     def restart(self, slot: int) -> None:
         """Begin a new span: nothing before it counts, but no key of the track comes twice."""

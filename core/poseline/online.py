@@ -93,6 +93,10 @@ class OnlineLocalizer:
         self._decoder.open(slot, options or self.manifest.decoding, allowed)
         return slot
 
+    def adjust(self, slot: int, options: DecodingOptions, allowed: Flags | None = None) -> None:
+        """Other options for the slot's track from its next frame on."""
+        self._decoder.adjust(slot, options, allowed)
+
     def close(self, slot: int) -> None:
         self.scorer.close(slot)
 

@@ -203,6 +203,15 @@ class Flush(Struct, frozen=True, tag="flush"):
     track_id: str | None = None
 
 
+class SessionUpdate(Struct, frozen=True, tag="session.update"):
+    """Change some of a running session's `StreamOptions`, for the frames that follow.
+
+    Checked by `translation.changed_options`, not here: a wrong option costs the client an answer, not its session.
+    """
+
+    options: dict[str, Any]
+
+
 class Keepalive(Struct, frozen=True, tag="keepalive"):
     pass
 
@@ -211,7 +220,7 @@ class SessionClose(Struct, frozen=True, tag="session.close"):
     pass
 
 
-ClientMessage = SessionStart | Frames | Flush | Keepalive | SessionClose
+ClientMessage = SessionStart | Frames | Flush | SessionUpdate | Keepalive | SessionClose
 
 
 # --- stream: server to client ------------------------------------------------------------------------------------
@@ -239,6 +248,12 @@ class SessionStarted(Numbered, kw_only=True, tag="session.started"):
     limits: dict[str, float]
     algorithmic_latency: float
     hop: float
+    options: dict[str, Any]
+
+
+class SessionUpdated(Numbered, kw_only=True, tag="session.updated"):
+    """Every option as it holds for the frames that follow."""
+
     options: dict[str, Any]
 
 
@@ -341,6 +356,7 @@ class SessionClosed(Numbered, kw_only=True, tag="session.closed"):
 
 ServerMessage = (
     SessionStarted
+    | SessionUpdated
     | Ack
     | Scores
     | SegmentStarted

@@ -5,10 +5,14 @@ Structs of `protocol` enter; what leaves is checked, or an InputError says which
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
 from pydantic import ValidationError
 
 from poseline.decoding import DecodingOptions
-from poseline.errors import InputError, LayoutMismatch, UnsupportedOption
+from poseline.errors import InputError, LayoutMismatch, MalformedMessage, UnsupportedOption
 from poseline.manifest import ModelManifest
 from poseline.pose import Coordinates
 from poseline.protocol import CoordinatesSpec, CustomLayout, DecodingChoice, ModelInfo, StreamOptions
@@ -66,6 +70,26 @@ def decoding_options(choice: DecodingChoice, defaults: DecodingOptions) -> Decod
         first = error.errors()[0]
         name = ".".join(["options", *map(str, first["loc"])])
         raise InputError(f"{name}: {first['msg']}", param=name) from None
+
+
+CHANGEABLE = (*_DECODING, "classes", "partials", "scores_hz")
+"""Options that a running session may change; the others say what its frames are, and what became of those that came."""
+
+
+def changed_options(choice: StreamOptions, changes: Mapping[str, Any]) -> StreamOptions:
+    """A session's options with some of them changed; a null is the model's own again.
+
+    Raises UnsupportedOption, MalformedMessage; values out of range are `decoding_options`' affair, as at the start.
+    """
+    for name in changes:
+        if name not in CHANGEABLE:
+            what = f"{name!r} cannot be changed while a session runs; {', '.join(CHANGEABLE)} can"
+            raise UnsupportedOption(what, param=f"options.{name}")
+    try:
+        return msgspec.convert(msgspec.to_builtins(choice) | changes, StreamOptions)
+    except msgspec.ValidationError as error:
+        what, _, path = str(error).rstrip("`").partition(" - at `$")
+        raise MalformedMessage(f"options{path}: {what}", param=f"options{path}", code="invalid_message") from None
 
 
 def rounded(event: SegmentEvent) -> tuple[float, float, float]:

@@ -281,6 +281,11 @@ class BatchScheduler:
             if not self._start_job(worker):
                 return
 
+    def adjust(self, lane: Lane, options: DecodingOptions, allowed: Flags | None) -> None:
+        """Other options for a lane that has nothing pending, from its next frame on."""
+        assert not lane.pending, "a frame is decided by the options under which it came"
+        lane.worker.localizer.adjust(lane.slot, options, allowed)
+
     def finish(self, lane: Lane, forced: Forced) -> list[SegmentEvent]:
         """Close what is open in a lane that has nothing pending; it may go on afterwards."""
         assert not lane.pending, "a lane's segments end when its frames are scored"

@@ -1,9 +1,10 @@
 """One stream: who is in it and what was decided about them. Sans-IO, on the event loop.
 
-Client messages enter in order and become *steps*: a frame that arrived, a flush, the end. A step waits until it can be
-done: a frame until the intake has read it and there is room for it, whatever closes segments (a flush, the end, a frame that
-finds somebody absent) until everything before it is scored. While steps wait, the socket is held. What comes from the engine
-arrives through the tracks and may let waiting steps go on. Everything that the client is to know goes to the outbox.
+Client messages enter in order and become *steps*: a frame that arrived, a flush, other options, the end. A step waits until
+it can be done: a frame until the intake has read it and there is room for it, whatever closes segments or changes how they
+are decided (a flush, other options, the end, a frame that finds somebody absent) until everything before it is scored. While
+steps wait, the socket is held. What comes from the engine arrives through the tracks and may let waiting steps go on.
+Everything that the client is to know goes to the outbox.
 
 A person unseen for `gap_reset` seconds of media time has left. `close` gives every lane back at any time. A failed engine
 ends the stream at once; any other end comes after all that was accepted is scored, and ends every open segment.
@@ -16,7 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import inf
 from time import monotonic
-from typing import Protocol
+from typing import Any, Protocol
 
 from msgspec import to_builtins
 
@@ -25,7 +26,7 @@ from poseline.errors import BadTimestamps, Draining, EngineFailure, InputError, 
 from poseline.online import class_mask
 from poseline.resampling import GridFrame
 from poseline.segments import Forced, SegmentEvent
-from poseline.translation import coordinates_of, decoding_options, layout_of
+from poseline.translation import changed_options, coordinates_of, decoding_options, layout_of
 from poseline_service.account import Account
 from poseline_service.errors import OutOfOrder
 from poseline_service.intake import Arrival
@@ -60,6 +61,11 @@ class _Flush:
 
 
 @dataclass(frozen=True, slots=True)
+class _Update:
+    options: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
 class _End:
     forced: Forced
     code: int
@@ -89,17 +95,18 @@ class Session:
             raise InputError(f"fps is {start.fps:g}, expected more than 0", param="fps")
         self._layout = layout_of(start.layout)
         self.converter = model.converter(self._layout, coordinates_of(start.coordinates))
-        self._choice = choice = start.options
-        decoding, allowed = decoding_options(choice, manifest.decoding), class_mask(manifest, choice.classes)
-        self._options = TrackOptions(decoding, allowed, choice.gap_reset, choice.scores_hz, live=True)
+        self._choice = start.options
+        self._options = self._track_options(start.options)
         self._intake = model.intake
 
         self.unread: list[Arrival] = []
-        self._steps: deque[Arrival | _Flush | _End] = deque()
+        self._steps: deque[Arrival | _Flush | _Update | _End] = deque()
         self._held = False
         self._ending = self._failed = False
         self._tracks: dict[str, Track] = {}
         self._segment_ids: dict[tuple[Track, int], str] = {}
+        self._announced: set[str] = set()
+        """Segments under way whose start the client was told: it hears how they end, whatever it chooses meanwhile."""
         self._segments = self._finals = 0
         self._pending = 0
         self._all_here_until = -inf
@@ -124,6 +131,9 @@ class Session:
         match message:
             case protocol.Flush():
                 self._steps.append(_Flush(message.track_id))
+                self.advance()
+            case protocol.SessionUpdate():
+                self._steps.append(_Update(message.options))
                 self.advance()
             case protocol.SessionClose():
                 self.end("close")
@@ -191,6 +201,8 @@ class Session:
                 self._account.acknowledge_if_due(monotonic(), self._pending)
             elif type(step) is _Flush:
                 self._flush(step.track_id)
+            elif type(step) is _Update:
+                self._update(step.options)
             elif type(step) is _End:
                 self._finish(step)
         stuck = bool(steps) and not (type(steps[0]) is Arrival and steps[0].poses is None)
@@ -198,7 +210,7 @@ class Session:
             self._held = stuck
             self._link.hold(stuck)
 
-    def _can(self, step: Arrival | _Flush | _End) -> bool:
+    def _can(self, step: Arrival | _Flush | _Update | _End) -> bool:
         if type(step) is not Arrival:
             return self._pending == 0
         if step.poses is None or not self._link.writable:
@@ -258,6 +270,31 @@ class Session:
                 self._tell(track, track.finish("flush"))
         self._outbox.post(protocol.Flushed(t=round(self._account.last_t, 6)))
 
+    def _update(self, changes: dict[str, Any]) -> None:
+        """Other options for the frames that follow, or none and the reason why."""
+        try:
+            choice = changed_options(self._choice, changes)
+            options = self._track_options(choice)
+        except InputError as error:
+            self._outbox.post(error_message(error, fatal=False))
+            return
+        self._choice, self._options = choice, options
+        for track in self._tracks.values():
+            track.adjust(options)
+        self._outbox.post(protocol.SessionUpdated(options=self._effective()))
+
+    def _track_options(self, choice: protocol.StreamOptions) -> TrackOptions:
+        """Raises InputError."""
+        decoding = decoding_options(choice, self._manifest.decoding)
+        allowed = class_mask(self._manifest, choice.classes)
+        return TrackOptions(decoding, allowed, choice.gap_reset, choice.scores_hz, live=True)
+
+    def _effective(self) -> dict[str, Any]:
+        """Every option as it holds now."""
+        chosen = ("classes", "gap_reset", "partials", "scores_hz", "on_overload")
+        decoding = self._options.decoding.model_dump(exclude={"updates"})
+        return decoding | {name: to_builtins(getattr(self._choice, name)) for name in chosen}
+
     def _finish(self, step: _End) -> None:
         """End every track, acknowledge every frame, and say the last word."""
         for track in self._tracks.values():
@@ -308,12 +345,15 @@ class Session:
                 self._segments += 1
                 self._segment_ids[key] = f"g{self._segments}"
             name = self._segment_ids[key]
-            if event.phase in ("final", "retracted"):
-                del self._segment_ids[key]
             self._finals += event.phase == "final"
             self._metrics.segments.labels(self._manifest.name, event.label, event.phase).inc()
-            if event.phase == "final" or self._choice.partials != "none":
+            if event.phase == "started" and self._choice.partials != "none":
+                self._announced.add(name)
+            if event.phase == "final" or name in self._announced:
                 self._outbox.post(segment_message(event, name, track.name))
+            if event.phase in ("final", "retracted"):
+                del self._segment_ids[key]
+                self._announced.discard(name)
 
     # --- the whole ------------------------------------------------------------------------------------------------
 
@@ -332,9 +372,7 @@ class Session:
         self._tracks.clear()
 
     def _post_started(self) -> None:
-        manifest, approximate, choice = self._manifest, self.converter.approximate, self._choice
-        decoding = self._options.decoding.model_dump(exclude={"updates"})
-        chosen = ("classes", "gap_reset", "partials", "scores_hz", "on_overload")
+        manifest, approximate = self._manifest, self.converter.approximate
         self._outbox.post(
             protocol.SessionStarted(
                 model=self._model.info(),
@@ -343,7 +381,7 @@ class Session:
                 limits=self._settings.limits(),
                 algorithmic_latency=manifest.look_ahead / manifest.fps,
                 hop=1 / manifest.fps,
-                options=decoding | {name: to_builtins(getattr(choice, name)) for name in chosen},
+                options=self._effective(),
             )
         )
         if approximate:

@@ -137,6 +137,13 @@ class Track:
         """Grid frames that have no scores yet."""
         return self._lane.pending
 
+    def adjust(self, options: TrackOptions) -> None:
+        """Decode and tell by these options from the next frame on; nothing is pending. The grid stays what it is."""
+        self._scheduler.adjust(self._lane, options.decoding, options.allowed)
+        if options.scores_hz != self.pace.hz:
+            self.pace = Pace(options.scores_hz, self.pace.fps)
+            self.wants_scores = options.scores_hz > 0
+
     def push(self, t: float, pose: Floats, whole: bool | None = None) -> GridPush:
         """A native pose (16, 4) at media time t; whole: no joint is missing, if that is known."""
         push = self._grid.push(t, pose, whole)
@@ -165,7 +172,7 @@ class Pace:
     """Which of a track's frames scores are told of: `hz` a second of media time on average, none for 0; fps: the grid's."""
 
     def __init__(self, hz: float, fps: float) -> None:
-        self._hz = hz
+        self.hz, self.fps = hz, fps
         self._always = hz >= fps
         self._due: float | None = None
 
@@ -173,9 +180,9 @@ class Pace:
         """To be asked once of every frame, in order."""
         if self._always:
             return True
-        if self._hz <= 0:
+        if self.hz <= 0:
             return False
-        due, every = t if self._due is None else self._due, 1 / self._hz
+        due, every = t if self._due is None else self._due, 1 / self.hz
         if t < due - 1e-6:
             return False
         # Counted from when they were due, or rates that do not divide the grid's would come out lower.

@@ -131,6 +131,10 @@ def test_every_segment_lives_once(track: list[tuple[float, float]]) -> None:
     decoder = Alone(DecodingOptions(min_duration=0.1, updates=0.2))
     found = [d for a, b in track for d in decoder.push(scores(a, b), QUIET)] + decoder.flush("close")
     assert decoder.flush("close") == [], "flushing left something open"
+    check_lives(found, len(track))
+
+
+def check_lives(found: list[Decision], frames: int) -> None:
     by_key: dict[int, list[Decision]] = {}
     for one in found:
         by_key.setdefault(one.key, []).append(one)
@@ -141,7 +145,7 @@ def test_every_segment_lives_once(track: list[tuple[float, float]]) -> None:
         assert set(phases[1:-1]) <= {"updated"}
         assert len({one.label for one in life}) == 1
         assert len({one.start for one in life}) == 1, "a start that was announced never moves"
-        assert all(0 <= one.start < one.end <= len(track) for one in life)
+        assert all(0 <= one.start < one.end <= frames for one in life)
     decided = [one.decided for one in found if one.phase == "final"]
     assert decided == sorted(decided)
 
@@ -207,3 +211,92 @@ def test_a_state_of_other_classes_is_refused() -> None:
     decoder.push(np.array([0]), np.array([[0, 0, 0, 1]], np.float32), QUIET[None])
     with pytest.raises(StateError, match="of 2 classes here"):
         SegmentDecoder(1, 2).load(0, decoder.save(0))
+
+
+# --- options that change under way --------------------------------------------------------------------------------------
+
+
+def adjusted(
+    track: list[float], at: int, later: DecodingOptions, first: DecodingOptions | None = None, allowed=None
+) -> list[Decision]:
+    """One class with these scores, `later` in force from frame `at` on."""
+    decoder = SegmentDecoder(3, 2)
+    decoder.open(1, first or DecodingOptions())
+    found: list[Decision] = []
+    for t, p in enumerate(track):
+        if t == at:
+            decoder.adjust(1, later, allowed)
+        found += [one for _, one in decoder.push(np.array([1]), scores(p, 0.0)[None], QUIET[None])]
+    return found + decoder.flush(1, "close")
+
+
+def told(found: list[Decision]) -> list[tuple]:
+    return [(one.phase, one.key, one.start, one.end, one.forced) for one in found]
+
+
+def test_a_higher_threshold_stops_starts_and_ends_nothing() -> None:
+    """Two actions at 0.6, and the threshold rises within the first: it goes on, the second never begins."""
+    track = [0.6] * 40 + [0.0] * 10 + [0.6] * 40 + [0.0] * 10
+    found = adjusted(track, 20, DecodingOptions(min_score=0.8))
+    assert told(found) == [("started", 0, 0, 1, "none"), ("final", 0, 0, 40, "none")]
+    assert told(adjusted(track, 0, DecodingOptions(min_score=0.8))) == []
+
+
+def test_a_lower_threshold_lets_start_what_is_under_way() -> None:
+    track = [0.0] * 5 + [0.3] * 40 + [0.0] * 10
+    found = adjusted(track, 25, DecodingOptions(min_score=0.25))
+    assert told(found) == [("started", 0, 5, 26, "none"), ("final", 0, 5, 45, "none")]
+
+
+def test_a_lower_maximum_cuts_what_is_open_at_once() -> None:
+    found = adjusted([0.9] * 50, 40, DecodingOptions(max_duration=1.0, min_duration=0.0))
+    assert told(found)[:2] == [("started", 0, 0, 1, "none"), ("final", 0, 0, 41, "max_duration")]
+    found = adjusted([0.9] * 50, 10, DecodingOptions(max_duration=1.0))
+    assert told(found)[1] == ("final", 0, 0, 30, "max_duration")
+
+
+def test_a_higher_maximum_spares_what_is_open() -> None:
+    found = adjusted([0.9] * 50, 20, DecodingOptions(), DecodingOptions(max_duration=1.0))
+    assert told(found) == [("started", 0, 0, 1, "none"), ("final", 0, 0, 50, "close")]
+
+
+def test_updates_begin_and_end_with_the_wish_for_them() -> None:
+    often = DecodingOptions(updates=0.5)
+    assert [d.end for d in adjusted([0.9] * 70, 20, often) if d.phase == "updated"] == [30, 45, 60]
+    assert [d.end for d in adjusted([0.9] * 70, 20, DecodingOptions(), often) if d.phase == "updated"] == [15]
+
+
+def test_a_class_no_longer_wanted_ends_where_it_was_last_seen() -> None:
+    found = adjusted([0.9] * 60, 30, DecodingOptions(), allowed=np.array([False, True]))
+    assert told(found) == [("started", 0, 0, 1, "none"), ("final", 0, 0, 30, "none")]
+    assert found[-1].decided == 33, "the hang has passed"
+
+
+def test_a_longer_minimum_retracts_what_ends_too_early_for_it() -> None:
+    found = adjusted([0.9] * 40 + [0.0] * 10, 20, DecodingOptions(min_duration=2.0))
+    assert [one.phase for one in found] == ["started", "retracted"]
+
+
+@settings(max_examples=60)
+@given(TRACK, st.lists(st.integers(0, 2), min_size=1, max_size=80))
+def test_options_that_change_all_the_time_break_no_life(track: list[tuple[float, float]], choices: list[int]) -> None:
+    decoder = SegmentDecoder(1, 2)
+    decoder.open(0, OPTIONS[0])
+    found: list[Decision] = []
+    for t, p in enumerate(track):
+        decoder.adjust(0, OPTIONS[choices[t % len(choices)]])
+        found += [one for _, one in decoder.push(np.array([0]), scores(*p)[None], QUIET[None])]
+    check_lives(found + decoder.flush(0, "close"), len(track))
+
+
+@settings(max_examples=60)
+@given(TRACK, st.sampled_from([0, 1, 2]), st.sets(st.integers(0, 80)))
+def test_the_same_options_again_change_nothing(track: list[tuple[float, float]], which: int, when: set[int]) -> None:
+    decoder = SegmentDecoder(1, 2)
+    decoder.open(0, OPTIONS[which])
+    found: list[Decision] = []
+    for t, p in enumerate(track):
+        if t in when:
+            decoder.adjust(0, OPTIONS[which])
+        found += [one for _, one in decoder.push(np.array([0]), scores(*p)[None], QUIET[None])]
+    assert found + decoder.flush(0, "close") == alone(track, OPTIONS[which])
