@@ -15,11 +15,22 @@
     │   ├── TooShort              nothing to localize
     │   ├── TooLarge              over a stated limit
     │   ├── CorpusError           a corpus on disk that contradicts itself
+    │   ├── MediaError            a video that cannot be used
+    │   │   ├── UnsupportedMedia      not one of the containers, codecs or sources that are taken
+    │   │   ├── NoVideo               a container without moving pictures
+    │   │   ├── MediaTooLarge         more bytes or pixels than allowed
+    │   │   ├── MediaTooLong          more seconds or frames than allowed
+    │   │   └── MediaDamaged          cannot be decoded, or ends before it should
     │   └── StateError            a saved stream that is damaged, or of another model
     ├── UnknownModel
     ├── ModeUnavailable       the bundle has no network for the asked mode
     ├── MissingExtra          a library of an extra that is not installed; the message says how to install it
     ├── BundleError           a model folder that is damaged or incomplete
+    ├── PoseModelError        the pose extractor's own model is missing, or not what it should be
+    ├── ExtractionFailed      poses could not be taken from a video; the process that tried is gone
+    │   ├── ExtractionTimeout     it took longer than allowed, or fell silent
+    │   ├── ExtractionCancelled   somebody asked it to stop
+    │   └── IsolationRefused      the system does not let the process be cut off from the network
     ├── Overloaded            refused at the door; come back after `retry_after` seconds
     │   └── Draining              the server is going away
     └── EngineFailure         the network could not be run; nobody's data is at fault
@@ -113,6 +124,30 @@ class CorpusError(InputError):
     code = "bad_corpus"
 
 
+class MediaError(InputError):
+    code = "bad_media"
+
+
+class UnsupportedMedia(MediaError):
+    code = "unsupported_media"
+
+
+class NoVideo(MediaError):
+    code = "no_video"
+
+
+class MediaTooLarge(MediaError):
+    code = "media_too_large"
+
+
+class MediaTooLong(MediaError):
+    code = "media_too_long"
+
+
+class MediaDamaged(MediaError):
+    code = "media_damaged"
+
+
 class StateError(InputError):
     code = "bad_state"
 
@@ -136,6 +171,26 @@ class MissingExtra(PoselineError):
 
 class BundleError(PoselineError):
     code = "bad_bundle"
+
+
+class PoseModelError(PoselineError):
+    code = "bad_pose_model"
+
+
+class ExtractionFailed(PoselineError):
+    code = "extraction_failed"
+
+
+class ExtractionTimeout(ExtractionFailed):
+    code = "extraction_timeout"
+
+
+class ExtractionCancelled(ExtractionFailed):
+    code = "extraction_cancelled"
+
+
+class IsolationRefused(ExtractionFailed):
+    code = "isolation_refused"
 
 
 class Overloaded(PoselineError):
