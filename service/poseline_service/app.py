@@ -19,7 +19,8 @@ import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
-from starlette.responses import FileResponse, Response
+from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.staticfiles import StaticFiles
 
 from poseline.errors import PoselineError
 from poseline_service.logging import log
@@ -30,9 +31,20 @@ from poseline_service.runtime import Runtime
 from poseline_service.settings import ServiceSettings
 
 STATIC = Path(__file__).parent / "static"
+VISION = ("pose_landmarker_full.task", "tasks-vision/vision_bundle.mjs", "tasks-vision/wasm")
+"""What the console needs of the folder `settings.pose` to find poses in pictures, in the browser."""
 _HEADERS = {
-    # Older Safari does not count the page's own socket as 'self'.
-    "Content-Security-Policy": "default-src 'self'; connect-src 'self' ws: wss:",
+    "Content-Security-Policy": "; ".join(
+        (
+            "default-src 'self'",
+            "script-src 'self' 'wasm-unsafe-eval'",  # the console's pose extractor is WebAssembly
+            "connect-src 'self' ws: wss:",  # older Safari does not count the page's own socket as 'self'
+            "media-src 'self' blob:",  # a video that the user picked
+            "object-src 'none'",
+            "base-uri 'none'",
+        )
+    ),
+    "Permissions-Policy": "camera=(self)",
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
 }
@@ -46,6 +58,7 @@ def create_app(settings: ServiceSettings) -> FastAPI:
     app.state.runtime = Runtime(settings)
     app.include_router(router)
     _add_page(app)
+    _add_vision(app, settings.pose)
     app.middleware("http")(_accompany)
     app.add_exception_handler(PoselineError, _on_domain_error)
     app.add_exception_handler(HTTPException, _on_http_error)
@@ -65,6 +78,23 @@ def _add_page(app: FastAPI) -> None:
 
 async def _page_file(path: Path, request: Request) -> Response:
     return FileResponse(path, headers={"Cache-Control": "no-cache"})
+
+
+def _add_vision(app: FastAPI, folder: Path) -> None:
+    """The pose extractor's files, large and none of ours: they may be absent, and may come while the server runs."""
+    files = StaticFiles(directory=folder, check_dir=False)
+
+    async def missing(request: Request) -> Response:
+        lacking = [name for name in VISION if not (folder / name).exists()]
+        return JSONResponse({"missing": lacking}, headers={"Cache-Control": "no-store"})
+
+    async def file(request: Request) -> Response:
+        response = await files.get_response(request.path_params["path"], request.scope)
+        response.headers["Cache-Control"] = "no-cache"
+        return response
+
+    app.add_route("/vision", missing, methods=["GET"])
+    app.add_route("/vision/{path:path}", file, methods=["GET"])
 
 
 @asynccontextmanager

@@ -111,13 +111,15 @@ def _described(model: LoadedModel) -> dict[str, Any]:
 
 
 def _shape(one: SkeletonLayout) -> dict[str, Any]:
-    approximate = conversion(one, BODY16).approximate  # every model's own layout
+    native = conversion(one, BODY16)  # every model's own layout
+    made_of = [[(int(j), round(float(row[j]), 6)) for j in row.nonzero()[0]] for row in native.weights]
     return {
         "name": one.name,
         "joints": one.joints,
         "bones": one.bones,
         "mirror": one.mirror,
-        "approximate": approximate,
+        "approximate": native.approximate,
+        "to_body16": made_of,
     }
 
 
@@ -136,7 +138,7 @@ async def layouts() -> Response:
     return _json({"layouts": [_shape(one) for one in LAYOUTS.values()]})
 
 
-@router.get("/v1/layouts/{name}", summary="One layout: joint names in order, bones, left-right twins")
+@router.get("/v1/layouts/{name}", summary="One layout: joint names in order, bones, left-right twins, way to body16")
 async def one_layout(name: str) -> Response:
     return _json(_shape(layout(name)))
 

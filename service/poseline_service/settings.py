@@ -31,6 +31,9 @@ class ServiceSettings(BaseSettings):
     )
     models: Path = Field(Path("models"), description="Folder of model bundles; its file DEFAULT names one.")
     model: str | None = Field(None, description="Bundle to load instead of the default one.")
+    pose: Path = Field(
+        Path("pose"), description="Folder of the pose extractor (`poseline pose-model build`); video needs it."
+    )
 
     max_sessions: int = Field(4096, ge=1, description="Open streams; more are refused at the door with 503.")
     slots: int = Field(
