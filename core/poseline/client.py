@@ -226,7 +226,12 @@ def _version() -> str:
 def describe(coordinates: Coordinates) -> CoordinatesSpec:
     """The domain's coordinates in the wire's words."""
     return CoordinatesSpec(
-        coordinates.space, coordinates.dims, coordinates.y_axis, coordinates.facing, coordinates.mirrored
+        coordinates.space,
+        coordinates.dims,
+        coordinates.y_axis,
+        coordinates.facing,
+        coordinates.mirrored,
+        coordinates.image_size,
     )
 
 

@@ -21,15 +21,21 @@ from poseline.skeleton import BODY16, Flags, Floats, SkeletonLayout, conversion
 Space = Literal["camera_m", "world_m", "pixel", "normalized"]
 SPACES: tuple[Space, ...] = ("camera_m", "world_m", "pixel", "normalized")
 Facing = Literal["+z", "-z"]
+LARGEST_IMAGE = 2**16
+"""Pixels a side: what image formats can hold."""
 
 
 @dataclass(frozen=True)
 class Coordinates:
     """What a pose's numbers mean.
 
-    space: `camera_m`, `world_m` (metres; any other unit of length works too, the network divides by the torso),
-        `pixel` or `normalized` (image, y down).
-    dims: 2 or 3. facing: where a person looking at the camera looks. mirrored: the camera image is mirrored.
+    space: `camera_m`, `world_m` (metres; any other unit of length works too, the network divides by the torso), `pixel`, or
+        `normalized` (shares of an image's width and height; a third coordinate is scaled like x).
+    dims: 2 or 3; in two, depth is zero. y_axis: where +y points. The axes are right-handed, so it settles with
+    facing, where a person looking at the camera looks, where +x points. mirrored: the camera image is mirrored.
+    image_size: width and height in pixels, which `normalized` needs for its axes to be of one unit.
+
+    Raises UnitUnknown, ShapeMismatch.
     """
 
     space: Space = "camera_m"
@@ -37,12 +43,16 @@ class Coordinates:
     y_axis: Literal["up", "down"] = "up"
     facing: Facing = "-z"
     mirrored: bool = False
+    image_size: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
         if self.space not in SPACES:
             raise UnitUnknown(f"unknown space {self.space!r}; known: {', '.join(SPACES)}", param="coordinates.space")
         if self.dims not in (2, 3):
             raise ShapeMismatch(f"dims is {self.dims}, expected 2 or 3", param="coordinates.dims")
+        if self.image_size is not None and not all(0 < side <= LARGEST_IMAGE for side in self.image_size):
+            what = f"image_size is {self.image_size}, expected a width and a height of 1 to {LARGEST_IMAGE} pixels"
+            raise UnitUnknown(what, param="coordinates.image_size")
 
 
 NATIVE = Coordinates("world_m", 3, "up", "+z", False)
@@ -142,6 +152,15 @@ def check_numbers(joints: Floats, confidence: Floats, where: str = "") -> None:
         raise BadConfidence(f"a confidence lies outside 0..1{where}", param="keypoints")
 
 
+TORSO = ("pelvis", "neck")
+"""Native joints between which a person is measured: until both are seen in one frame, a pose has no scale."""
+
+
+def has_scale(poses: Floats, native: SkeletonLayout = BODY16) -> Flags:
+    """(…,) which native poses (…, 16, 4) show both ends of the torso."""
+    return poses[..., [native.joints.index(name) for name in TORSO], 3].min(axis=-1) > 0
+
+
 def sequence_from_rate(joints: ArrayLike, fps: float, **kwargs: object) -> PoseSequence:
     """A PoseSequence from joints (T, V, C) alone: evenly timed at `fps`, everything seen."""
     array = np.asarray(joints, np.float32)
@@ -153,10 +172,33 @@ def sequence_from_rate(joints: ArrayLike, fps: float, **kwargs: object) -> PoseS
     )
 
 
+def _turned(coordinates: Coordinates) -> Floats:
+    """(3,) what each axis is multiplied by to be +y up, facing +z: half a turn about one axis, or none.
+
+    A mirrored image is turned back by a reflection, together with the swap of sides.
+    """
+    y = -1 if coordinates.y_axis == "down" else 1
+    z = -1 if coordinates.facing == "-z" else 1
+    x = y * z * (-1 if coordinates.mirrored else 1)
+    return np.array([x, y, z], np.float32)
+
+
+def _unit(coordinates: Coordinates) -> Floats:
+    """(3,) what each axis is multiplied by for all to be of one unit."""
+    if coordinates.space != "normalized":
+        return np.ones(3, np.float32)
+    if coordinates.image_size is None:
+        what = "normalized coordinates are shares of an image whose size is not given"
+        raise UnitUnknown(what, param="coordinates.image_size")
+    width, height = coordinates.image_size
+    return np.array([width, height, width], np.float32)
+
+
 class PoseConverter:
     """From one stream's layout and coordinates to native poses (…, 16, 4)."""
 
     def __init__(self, layout: SkeletonLayout, coordinates: Coordinates, native: SkeletonLayout = BODY16) -> None:
+        """Raises LayoutMismatch; UnitUnknown where `normalized` comes without the image's size."""
         self.layout = layout
         self.coordinates = coordinates
         found = conversion(layout, native)
@@ -166,22 +208,16 @@ class PoseConverter:
             weights = weights[:, list(layout.mirror)]
         self._weights = weights
         self._uses: Flags = weights > 0
-        self._signs = self._axes()
+        self._axes = _turned(coordinates) * _unit(coordinates)
         self._matrix = self._whole()
         self._means = [(to, np.flatnonzero(parts)) for to, parts in enumerate(self._uses) if parts.sum() > 1]
-
-    def _axes(self) -> Floats:
-        """(3,) what each axis is multiplied by."""
-        turned = -1 if self.coordinates.facing == "-z" else 1
-        sideways = -1 if self.coordinates.mirrored else 1
-        return np.array([turned * sideways, -1 if self.coordinates.y_axis == "down" else 1, turned], np.float32)
 
     def _whole(self) -> Floats:
         """(V·(C + 1), 16·4): the map of a pose whose joints are all seen, but for the confidence of means."""
         V, C, joints = len(self.layout.joints), self.coordinates.dims, len(self._weights)
         matrix = np.zeros((V, C + 1, joints, 4), np.float32)
         for axis in range(C):
-            matrix[:, axis, :, axis] = self._weights.T * self._signs[axis]
+            matrix[:, axis, :, axis] = self._weights.T * self._axes[axis]
         matrix[:, C, :, 3] = self._uses.T / np.maximum(self._uses.sum(axis=1), 1)
         return matrix.reshape(V * (C + 1), joints * 4)
 
@@ -212,7 +248,7 @@ class PoseConverter:
         weights = self._weights * parts
         weights = weights / np.maximum(weights.sum(axis=-1, keepdims=True), 1e-9)
         out[..., : joints.shape[-1]] = weights @ joints
-        out[..., :3] *= self._signs
+        out[..., :3] *= self._axes
         sure = np.where(parts, confidence[..., None, :], np.float32(1)).min(axis=-1)
         out[..., 3] = np.where(parts.any(axis=-1), sure, np.float32(0))
         return out

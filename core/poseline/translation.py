@@ -41,7 +41,14 @@ def layout_of(spec: str | CustomLayout) -> SkeletonLayout:
 def coordinates_of(spec: CoordinatesSpec) -> Coordinates:
     """Raises UnitUnknown, ShapeMismatch."""
     y_axis = spec.y_axis or ("down" if spec.space in ("pixel", "normalized") else "up")
-    return Coordinates(spec.space, spec.dims, y_axis, spec.facing, spec.mirrored)  # pyright: ignore[reportArgumentType]
+    return Coordinates(
+        spec.space,  # pyright: ignore[reportArgumentType]
+        spec.dims,
+        y_axis,
+        spec.facing,
+        spec.mirrored,
+        spec.image_size,
+    )
 
 
 _DECODING = ("min_score", "off_score", "min_duration", "off_hang", "max_duration")

@@ -16,12 +16,12 @@ from poseline.codec import decode_request
 from poseline.errors import BadTimestamps, InputError, MalformedMessage, ModeUnavailable, TooLarge
 from poseline.keypoints import read_tracks
 from poseline.online import class_mask, open_converter
-from poseline.pose import PoseSequence
+from poseline.pose import PoseSequence, has_scale
 from poseline.protocol import LocalizeRequest, Notice
 from poseline.skeleton import Floats
 from poseline.translation import decoding_options
 from poseline_service.settings import ServiceSettings
-from poseline_service.tracks import LATEST, LoadedModel, approximation, check_name
+from poseline_service.tracks import LATEST, SCALE_SECONDS, LoadedModel, check_name, no_scale, notices
 
 
 @dataclass(frozen=True)
@@ -71,12 +71,14 @@ def native_recording(
     _check_grid(tracks, request.options.gap_reset, manifest.fps, settings)
     convert = open_converter(manifest, tracks[0].layout, tracks[0].coordinates)
     source, target = tracks[0].layout.name, manifest.layout
-    warnings: list[Notice] = []
-    if convert.approximate:
-        warnings.append(Notice("layout_approximate", approximation(source, target)))
-    elif source != target:
-        warnings.append(Notice("layout_converted", f"{source} to {target}"))
     poses = [convert(one.joints, one.confidence) for one in tracks]
+    warnings = notices(convert, target)
+    if source != target and not convert.approximate:
+        warnings.append(Notice("layout_converted", f"{source} to {target}"))
+    for track, native in zip(tracks, poses, strict=True):
+        early = track.timestamps - track.timestamps[0] <= SCALE_SECONDS
+        if not has_scale(native[early], manifest.native).any():
+            warnings.append(no_scale(track.name))
     return Recording(request, tracks, poses, warnings, clock)
 
 

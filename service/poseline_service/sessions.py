@@ -35,7 +35,7 @@ from poseline_service.outbox import Outbox, segment_message
 from poseline_service.problems import close_code, error_message
 from poseline_service.scheduler import Top
 from poseline_service.settings import ServiceSettings
-from poseline_service.tracks import LATEST, LoadedModel, Track, TrackOptions, approximation, check_name
+from poseline_service.tracks import LATEST, LoadedModel, Track, TrackOptions, check_name, no_scale, notices
 
 
 class Link(Protocol):
@@ -246,6 +246,8 @@ class Session:
                 self._account.accept(len(push.frames))
             elif push.dropped:
                 self._drop(push.dropped)  # the same person twice in one frame
+            if track.lacks_scale():
+                self._warn(no_scale(track.name))
 
     def _open(self, name: str, t: float) -> Track | None:
         """A track for a newcomer, or None where there is no room for one."""
@@ -384,6 +386,8 @@ class Session:
                 options=self._effective(),
             )
         )
-        if approximate:
-            detail = approximation(self._layout.name, manifest.layout)
-            self._outbox.post(protocol.Warn(code="layout_approximate", detail=detail))
+        for notice in notices(self.converter, manifest.layout):
+            self._warn(notice)
+
+    def _warn(self, notice: protocol.Notice) -> None:
+        self._outbox.post(protocol.Warn(code=notice.code, detail=notice.detail))

@@ -17,8 +17,8 @@ from poseline.bundle import ModelBundle
 from poseline.decoding import DecodingOptions
 from poseline.errors import EngineFailure, MalformedMessage, UnknownModel
 from poseline.online import open_converter
-from poseline.pose import Coordinates, PoseConverter
-from poseline.protocol import ModelInfo
+from poseline.pose import Coordinates, PoseConverter, has_scale
+from poseline.protocol import ModelInfo, Notice
 from poseline.resampling import FrameGrid, GridFrame, GridPush
 from poseline.segments import Forced, SegmentEvent
 from poseline.skeleton import Flags, Floats, SkeletonLayout
@@ -26,6 +26,11 @@ from poseline.translation import model_info
 from poseline_service.intake import Intake
 from poseline_service.outbox import Outlet
 from poseline_service.scheduler import BatchScheduler, Top
+
+_CONVERTERS = 256
+"""Ways to the model's poses kept for the next who sends the same."""
+SCALE_SECONDS = 2.0
+"""Media time after which somebody whose poses have had no scale is told of: hips and shoulders may only be late."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +48,9 @@ class LoadedModel:
         known = self._converters.get((layout.name, coordinates))
         if known is None:
             known = open_converter(self.bundle.manifest, layout, coordinates)
-            if layout.name != "custom":  # anybody's invention: not to be kept for ever
+            if layout.name != "custom":
+                if len(self._converters) == _CONVERTERS:  # sizes of images are anybody's: not to be kept for ever
+                    self._converters.pop(next(iter(self._converters)))
                 self._converters[layout.name, coordinates] = known
         return known
 
@@ -71,9 +78,21 @@ def check_name(name: str, param: str) -> None:
         raise MalformedMessage(what, param=param, code="invalid_message")
 
 
-def approximation(source: str, target: str) -> str:
-    """What a client should know whose joints are not the model's own."""
-    return f"{source} to {target}: some joints are means of others or missing"
+def notices(converter: PoseConverter, native: str) -> list[Notice]:
+    """What a client should know whose poses lack what the model's own have."""
+    found: list[Notice] = []
+    if converter.approximate:
+        what = f"{converter.layout.name} to {native}: some joints are means of others or missing"
+        found.append(Notice("layout_approximate", what))
+    if converter.coordinates.dims == 2:
+        found.append(Notice("two_dimensions", "depth is missing: expect lower accuracy, see the model card"))
+    return found
+
+
+def no_scale(track: str) -> Notice:
+    """What a client should know of somebody whose neck or pelvis was not seen for long."""
+    what = f"track {track}: neck or pelvis (shoulders or hips) unseen in the first {SCALE_SECONDS:g} seconds"
+    return Notice("no_scale", f"{what}; nothing can be found until both are seen")
 
 
 class Changes:
@@ -130,6 +149,10 @@ class Track:
         self._listener = listener
         self.last_t = -inf
         """Media time of the newest frame."""
+        self._native = manifest.native
+        self._first_t = inf
+        self._unmeasured = True
+        """No pose of it had a scale so far, and nobody has been told."""
         self._lane = self._scheduler.open(self, options.decoding, options.allowed)
 
     @property
@@ -148,8 +171,18 @@ class Track:
         """A native pose (16, 4) at media time t; whole: no joint is missing, if that is known."""
         push = self._grid.push(t, pose, whole)
         self.last_t = max(self.last_t, t)
+        if self._unmeasured:
+            self._first_t = min(self._first_t, t)
+            self._unmeasured = not any(has_scale(frame.pose, self._native) for frame in push.frames)
         self._scheduler.submit(self._lane, push.frames)
         return push
+
+    def lacks_scale(self) -> bool:
+        """Whether it has lasted `SCALE_SECONDS` and no pose had a scale: said once."""
+        if not self._unmeasured or self.last_t - self._first_t < SCALE_SECONDS:
+            return False
+        self._unmeasured = False
+        return True
 
     def finish(self, forced: Forced) -> list[SegmentEvent]:
         """Close what is open, once nothing is pending; the track may go on afterwards."""

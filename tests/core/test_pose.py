@@ -1,8 +1,10 @@
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from poseline.errors import BadNumber, BadTimestamps, ShapeMismatch, TooShort, UnitUnknown
-from poseline.pose import NATIVE, Coordinates, PoseConverter, PoseFrame, PoseSequence
+from poseline.pose import NATIVE, Coordinates, PoseConverter, PoseFrame, PoseSequence, has_scale
 from poseline.skeleton import BODY16, layout
 
 
@@ -69,7 +71,7 @@ def test_a_camera_pose_is_turned_to_face_forward() -> None:
     out = PoseConverter(BODY16, Coordinates("camera_m"))(joints, np.ones((1, 16), np.float32))
     np.testing.assert_array_equal(out[0, 0, :3], [-1, 1, -1])
     down = PoseConverter(BODY16, Coordinates("camera_m", y_axis="down"))(joints, np.ones((1, 16), np.float32))
-    np.testing.assert_array_equal(down[0, 0, :3], [-1, -1, -1])
+    np.testing.assert_array_equal(down[0, 0, :3], [1, -1, -1])
 
 
 def test_mirrored_input_swaps_sides() -> None:
@@ -131,3 +133,113 @@ def test_a_derived_joint_is_the_mean_of_the_parts_that_are_seen() -> None:
     np.testing.assert_allclose(out[0, 0], [0.1, 0, 0, 1], atol=1e-6)
     confidence[0, 11] = 0
     assert PoseConverter(coco, NATIVE)(joints, confidence)[0, 0, 3] == 0
+
+
+# --- the same person, however described --------------------------------------------------------------------------
+
+HALF_TURN = {  # where the person's left, up and front lie, by y_axis and facing: right-handed axes leave no choice
+    ("up", "+z"): ([1, 0, 0], [0, 1, 0], [0, 0, 1]),
+    ("up", "-z"): ([-1, 0, 0], [0, 1, 0], [0, 0, -1]),
+    ("down", "-z"): ([1, 0, 0], [0, -1, 0], [0, 0, -1]),
+    ("down", "+z"): ([-1, 0, 0], [0, -1, 0], [0, 0, 1]),
+}
+LEFT, RIGHT = BODY16.joints.index("left_wrist"), BODY16.joints.index("right_wrist")
+CONVENTIONS = st.sampled_from(sorted(HALF_TURN))
+
+
+def person(seed: int) -> np.ndarray:
+    """A native pose (16, 3): any posture, the left hand on the left, the right hand raised and in front."""
+    joints = np.random.default_rng(seed).normal(size=(16, 3)).astype(np.float32)
+    joints[LEFT], joints[RIGHT] = [0.6, 0.1, 0.0], [-0.3, 0.9, 0.4]
+    return joints
+
+
+def described(joints: np.ndarray, y_axis: str, facing: str, *, mirrored: bool = False) -> np.ndarray:
+    """That person as a source of this convention tells it."""
+    if mirrored:  # x of the image runs the other way, and the detector takes each hand for the other
+        joints = (joints * [-1, 1, 1])[list(BODY16.mirror)]
+    return (joints @ np.array(HALF_TURN[y_axis, facing])).astype(np.float32)
+
+
+@given(st.integers(0, 2**32), CONVENTIONS, st.booleans())
+def test_the_same_person_in_every_convention(seed: int, convention: tuple[str, str], mirrored: bool) -> None:
+    y_axis, facing = convention
+    coordinates = Coordinates("camera_m", 3, y_axis, facing, mirrored)  # type: ignore[arg-type]
+    told = described(person(seed), y_axis, facing, mirrored=mirrored)
+    out = PoseConverter(BODY16, coordinates)(told, np.ones(16, np.float32))
+    np.testing.assert_allclose(out[:, :3], person(seed), atol=1e-6)
+    seen = np.ones(16, np.float32)
+    seen[3] = 0  # a missing joint goes another way through the converter
+    np.testing.assert_allclose(PoseConverter(BODY16, coordinates)(told, seen)[4:, :3], person(seed)[4:], atol=1e-6)
+
+
+@pytest.mark.parametrize("mirrored", [False, True])
+@pytest.mark.parametrize("convention", HALF_TURN)
+def test_no_body_becomes_left_handed(convention: tuple[str, str], mirrored: bool) -> None:
+    """Axes are turned, never reflected; a mirrored image is reflected, back to what was before the mirror."""
+    coordinates = Coordinates("world_m", 3, *convention, mirrored)  # type: ignore[arg-type]
+    unit = np.broadcast_to(np.eye(3, dtype=np.float32)[:, None], (3, 16, 3))
+    axes = PoseConverter(BODY16, coordinates)(unit, np.ones((3, 16), np.float32))[:, 0, :3]
+    assert np.linalg.det(axes) == (-1 if mirrored else 1)
+
+
+def test_a_person_before_a_camera() -> None:
+    """Written out for the sources that people have: the person faces the camera and lifts the left hand."""
+    confidence = np.ones((1, 16), np.float32)
+    for coordinates, hand in (
+        (Coordinates("camera_m", 3, "up", "-z"), [-0.6, 0.4, 2.0]),  # Kinect v2: x to the camera's left
+        (Coordinates("camera_m", 3, "down", "-z"), [0.6, -0.4, 2.0]),  # Azure Kinect, MediaPipe: x right, y down
+        (Coordinates("pixel", 2, "down", "-z"), [400, 100]),  # an image, its centre at (320, 240)
+    ):
+        joints = np.zeros((1, 16, coordinates.dims), np.float32)
+        joints[0, :, :] = [0.0, 0.0, 2.0] if coordinates.dims == 3 else [320, 240]
+        joints[0, LEFT] = hand
+        out = PoseConverter(BODY16, coordinates)(joints, confidence)[0, :, :3]
+        left, up, _ = out[LEFT] - out[0]
+        assert left > 0
+        assert up > 0
+
+
+# --- pictures ----------------------------------------------------------------------------------------------------
+
+
+def test_shares_of_an_image_become_of_one_unit() -> None:
+    wide = Coordinates("normalized", 3, "down", image_size=(1280, 720))
+    joints = np.full((1, 16, 3), [0.5, 0.25, 0.1], np.float32)
+    for seen in (np.ones((1, 16), np.float32), np.r_[np.zeros(1), np.ones(15)].astype(np.float32)[None]):
+        out = PoseConverter(BODY16, wide)(joints, seen)
+        np.testing.assert_allclose(out[0, 1, :3], [640, -180, -128])  # z is scaled like x
+    flat = PoseConverter(BODY16, Coordinates("normalized", 2, "down", image_size=(1280, 720)))
+    np.testing.assert_allclose(flat(joints[..., :2], np.ones((1, 16), np.float32))[0, 1], [640, -180, 0, 1])
+
+
+@given(st.integers(0, 2**32), st.tuples(st.integers(1, 4000), st.integers(1, 4000)), st.sampled_from([2, 3]))
+def test_pixels_and_shares_of_the_same_image_are_the_same(seed: int, size: tuple[int, int], dims: int) -> None:
+    pixels = np.random.default_rng(seed).uniform(0, 4000, (1, 16, dims)).astype(np.float32)
+    shares = pixels / np.array([size[0], size[1], size[0]], np.float32)[:dims]
+    seen = np.ones((1, 16), np.float32)
+    ours = PoseConverter(BODY16, Coordinates("pixel", dims, "down"))(pixels, seen)
+    np.testing.assert_allclose(
+        PoseConverter(BODY16, Coordinates("normalized", dims, "down", image_size=size))(shares, seen), ours, rtol=1e-5
+    )
+
+
+def test_shares_of_an_unknown_image_are_refused() -> None:
+    with pytest.raises(UnitUnknown, match="whose size is not given") as caught:
+        PoseConverter(BODY16, Coordinates("normalized", 2, "down"))
+    assert caught.value.param == "coordinates.image_size"
+
+
+@pytest.mark.parametrize("size", [(0, 720), (1280, -1), (1280, 2**16 + 1)])
+def test_an_impossible_image_is_refused(size: tuple[int, int]) -> None:
+    with pytest.raises(UnitUnknown, match="image_size is") as caught:
+        Coordinates("pixel", 2, image_size=size)
+    assert caught.value.param == "coordinates.image_size"
+
+
+def test_a_pose_without_both_ends_of_the_torso_has_no_scale() -> None:
+    poses = np.ones((4, 16, 4), np.float32)
+    poses[1, BODY16.joints.index("neck"), 3] = 0
+    poses[2, BODY16.joints.index("pelvis"), 3] = 0
+    poses[3, BODY16.joints.index("head"), 3] = 0
+    assert has_scale(poses).tolist() == [True, False, False, True]
