@@ -32,7 +32,9 @@ def read_ntu(path: Path, options: ReadOptions) -> dict[str, PoseSequence]:
             rows = [lines.words(_JOINT, "a joint") for _ in range(_JOINTS)]
             numbers = as_array([row[:3] for row in rows], lines.where)
             states = as_array([row[-1] for row in rows], lines.where)
-            sure = np.clip(np.nan_to_num(states), 0, 2) / 2  # not tracked, inferred, tracked
+            sure = np.clip(np.nan_to_num(states), 0, 2).astype(np.float32) / np.float32(
+                2
+            )  # not tracked, inferred, tracked
             gathering.add(frame / fps, person, numbers, sure)
     return gathering.people(layout("kinect_v2_25"), KINECT)
 
@@ -72,5 +74,5 @@ def read_pku(path: Path, options: ReadOptions) -> dict[str, PoseSequence]:
         if len(words) != 2 * _JOINTS * 3:
             raise InputError(f"{where}: {len(words)} numbers, a frame of PKU-MMD has {2 * _JOINTS * 3}")
         for n, joints in enumerate(as_array(words, where).reshape(2, _JOINTS, 3)):
-            gathering.add((number - 1) / fps, f"p{n}", joints, joints.any(axis=-1).astype(np.float32))
+            gathering.add((number - 1) / fps, f"p{n}", joints, np.any(joints, axis=-1).astype(np.float32))
     return gathering.people(layout("kinect_v2_25"), KINECT)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from poseline.errors import InputError
-from poseline.formats import native, tables
+from poseline.formats import activitynet, elan, labelstudio, native, tables, webvtt
 from poseline.timeline import Timeline
 
 
@@ -28,6 +28,10 @@ FORMATS: dict[str, TimelineFormat] = {
     "json": TimelineFormat("application/json", ".json", native.write, native.read),
     "csv": TimelineFormat("text/csv; charset=utf-8", ".csv", tables.write_csv, tables.read_csv),
     "parquet": TimelineFormat("application/vnd.apache.parquet", ".parquet", tables.write_parquet, tables.read_parquet),
+    "webvtt": TimelineFormat("text/vtt; charset=utf-8", ".vtt", webvtt.write, webvtt.read),
+    "elan": TimelineFormat("application/xml", ".eaf", elan.write, elan.read),
+    "activitynet": TimelineFormat("application/json", ".json", activitynet.write, activitynet.read),
+    "labelstudio": TimelineFormat("application/json", ".json", labelstudio.write, labelstudio.read),
 }
 
 

@@ -1,0 +1,136 @@
+"""Label Studio: a task with a prediction for a video's `<TimelineLabels>`, to be corrected by people.
+
+    <View><Video name="video" value="$video" frameRate="FPS"/><TimelineLabels name="actions" toName="video">…
+
+Frames are counted from 1, and a range holds its last one: a segment [start, end) begins at frame round(start · fps) + 1 and
+ends with frame round(end · fps), or lasts one frame if that is less. The way back is (first - 1) / fps and last / fps, so
+each border moves by half a frame at the most. The track stands in a region's `meta.text`, what is known of the recording
+in the task's `meta`. Lost: `label_id`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+from msgspec import Struct
+
+from poseline.errors import InputError
+from poseline.formats.native import About, about, assemble
+from poseline.timeline import Timeline, TimelineSegment
+
+FROM_NAME, TO_NAME = "actions", "video"
+
+
+class _Range(Struct, frozen=True):
+    start: int
+    end: int
+
+
+class _Value(Struct, frozen=True):
+    ranges: list[_Range]
+    timelinelabels: list[str]
+
+
+class _RegionMeta(Struct, frozen=True):
+    text: list[str] | str = []
+
+
+class _Region(Struct, frozen=True):
+    value: _Value | None
+    id: str = ""
+    type: str = "timelinelabels"
+    from_name: str = FROM_NAME
+    to_name: str = TO_NAME
+    score: float | None = None
+    meta: _RegionMeta = _RegionMeta()
+
+    def track(self) -> str:
+        text = self.meta.text
+        return text if isinstance(text, str) else next(iter(text), "")
+
+
+class _Results(Struct, frozen=True):
+    result: list[msgspec.Raw]
+    model_version: str | None = None
+    score: float | None = None
+
+
+class _Meta(Struct, frozen=True, omit_defaults=True):
+    poseline: About | None = None
+
+
+class _Task(Struct, frozen=True):
+    data: dict[str, msgspec.Raw]
+    predictions: list[_Results] = []
+    annotations: list[_Results] = []
+    meta: _Meta = _Meta()
+
+
+class _Kind(Struct, frozen=True):
+    type: str = ""
+
+
+def write(timeline: Timeline) -> bytes:
+    """Raises InputError where the frame rate is unknown, and for times before zero."""
+    regions = [_region(one, _rate(timeline.fps)) for one in timeline.segments]
+    model = timeline.model
+    prediction = {
+        "model_version": "" if model is None else f"{model.name} {model.version} {model.digest}",
+        "score": sum(one.score for one in timeline.segments) / max(len(regions), 1),
+        "result": regions,
+    }
+    task = {"data": {"video": timeline.source}, "meta": {"poseline": about(timeline)}, "predictions": [prediction]}
+    return msgspec.json.format(msgspec.json.encode([task]), indent=1) + b"\n"
+
+
+def _rate(fps: float | None) -> float:
+    if fps is None or not fps > 0:
+        raise InputError("Label Studio counts frames: the recording's frame rate must be known")
+    return fps
+
+
+def _region(one: TimelineSegment, fps: float) -> _Region:
+    if one.start < 0:
+        raise InputError(
+            f"segment {one.segment_id} begins at {one.start:g} s: Label Studio has no frame before the first"
+        )
+    first = round(one.start * fps) + 1
+    value = _Value([_Range(first, max(first, round(one.end * fps)))], [one.label])
+    return _Region(value, one.segment_id, score=one.score, meta=_RegionMeta([one.track_id]))
+
+
+def read(data: bytes, fps: float | None = None) -> Timeline:
+    """One task: its people's annotation where there is one, else its prediction. `fps` where the file was not ours."""
+    try:
+        tasks = msgspec.json.decode(data, type=list[_Task])
+        if len(tasks) != 1:
+            raise InputError(f"the file holds {len(tasks)} tasks, expected one")
+        task = tasks[0]
+        results = [*task.annotations, *task.predictions]
+        remark = task.meta.poseline or About(source=_source(task), fps=fps)
+        raw = results[0].result if results else []
+        kinds = [(msgspec.json.decode(one, type=_Kind).type, one) for one in raw]
+        regions = [msgspec.json.decode(one, type=_Region) for kind, one in kinds if kind == "timelinelabels"]
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"this is no export of Label Studio: {error}") from None
+    return assemble(remark, tuple(_segments(regions, _rate(fps or remark.fps))))
+
+
+def _source(task: _Task) -> str:
+    """The task's video, under whatever name it stands."""
+    return next((msgspec.json.decode(value, type=str) for value in task.data.values() if value[:1] == b'"'), "")
+
+
+def _segments(regions: Sequence[_Region], fps: float) -> list[TimelineSegment]:
+    found: list[TimelineSegment] = []
+    for region in regions:
+        if region.value is None:
+            continue
+        for span in region.value.ranges:
+            for label in region.value.timelinelabels:
+                name = region.id or f"s{len(found) + 1}"
+                start, end = (span.start - 1) / fps, span.end / fps
+                score = 1.0 if region.score is None else region.score
+                found.append(TimelineSegment(name, region.track(), label, start, end, score))
+    return found
