@@ -28,6 +28,9 @@ _DOORS = 16
 """Connections that are accepted in one turn of the event loop. libuv accepts one a turn from each listening handle; under
 load turns are long, and who is to be refused would wait for seconds. So the one socket is watched by many handles."""
 
+_QUEUE = 2048
+"""Connections that may wait to be accepted."""
+
 
 class DrainingServer(uvicorn.Server):
     """uvicorn's server, which lets open streams finish before it stops."""
@@ -71,8 +74,18 @@ def serve(
     with ExitStack() as at_exit:
         if settings.metrics_port:
             at_exit.callback(_serve_metrics(app.state.runtime))
-        door = config.bind_socket()
-        DrainingServer(config, app.state.runtime).run(sockets=[door, *(door.dup() for _ in range(_DOORS - 1))])
+        doors = _open_doors(settings.host, settings.port)
+        DrainingServer(config, app.state.runtime).run(sockets=doors)
+
+
+def _open_doors(host: str, port: int) -> list[socket.socket]:
+    """One listening socket, by many handles. Raises InputError for a port that cannot be had."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        door = socket.create_server((host, port), family=family, backlog=_QUEUE)
+    except OSError as error:
+        raise InputError(f"POSELINE_PORT {port} cannot be opened on {host}: {error.strerror}") from None
+    return [door, *(door.dup() for _ in range(_DOORS - 1))]
 
 
 def _serve_metrics(runtime: Runtime) -> Callable[[], None]:

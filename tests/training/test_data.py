@@ -23,6 +23,8 @@ NOTHING = AugmentSettings(
     missing=0,
     doubt=0,
     hip_centred=0,
+    extractor=0,
+    flat=0,
     slow_source=0,
 )
 

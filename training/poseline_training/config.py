@@ -161,6 +161,7 @@ class EvaluationSet(Settings):
 class ExportSettings(Settings):
     """A bundle from a finetuning run, with its model card.
 
+    pictures: the model takes poses without depth, in pixels or normalized, beside metric ones.
     robustness: sets that are bent in every way the model claims to bear.
     rivals: name → bundle folder, evaluated on the same sets for the card.
     """
@@ -172,6 +173,7 @@ class ExportSettings(Settings):
     description: str
     license: str
     research_only: bool
+    pictures: bool = False
     license_text: str
     data_notes: str = ""
     limits: str = ""

@@ -20,7 +20,7 @@ from poseline.actor import perform
 from poseline.bundle import GOLDEN, ModelBundle, file_digest
 from poseline.formats.corpus import LabelledSequence, read_corpus
 from poseline.manifest import ModelManifest
-from poseline.pose import PoseConverter
+from poseline.pose import SPACES, PoseConverter
 from poseline.skeleton import BODY16, Floats
 from poseline.stepping import check_golden
 from poseline_training.augment import augment
@@ -36,6 +36,7 @@ from poseline_training.runtime import open_scorer
 
 PARITY = 1e-5
 _GOLDEN_SECONDS = 6.0
+_PICTURES: dict[str, Any] = {"dims": (2, 3), "spaces": SPACES}
 
 
 def export(settings: ExportSettings) -> ModelBundle:
@@ -127,6 +128,7 @@ def _manifest(settings: ExportSettings, steps: Steps, classes: tuple[str, ...]) 
         research_only=settings.research_only,
         layout=BODY16.name,
         classes=classes,
+        **(_PICTURES if settings.pictures else {}),
         state=state,
         files={name: file_digest(settings.output / name) for name in files},
     )

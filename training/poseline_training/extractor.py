@@ -1,12 +1,12 @@
 """A pose extractor, simulated: what one makes of a person whom a depth sensor saw. Pure functions of (poses, rng).
 
-Poses (T, 16, 4), native: x, y, z, confidence; the camera looks along -z, so z is depth. `extract` is a 3D extractor such as
-MediaPipe: hips always in the middle, depth too shallow and wandering, hidden limbs guessed, frames without anybody. `flatten`
-is a picture: a perspective view, and no depth at all.
+Poses (T, 16, 4), native: x, y, z, confidence; the camera looks along -z, so z is depth. `extract` is a 3D extractor such
+as MediaPipe: hips always in the middle, depth too shallow and wandering, hidden limbs guessed, frames without anybody.
+`flatten` is a picture: a perspective view, and no depth at all.
 
 `MEDIAPIPE` has the errors of MediaPipe's full model (0.10.33, world landmarks), estimated by `estimate` from five video
-clips of docs/video.md. There is no truth beside those clips; what tells the errors is what a body cannot do: jump between two
-frames (jitter: what differs from the mean of both neighbours) and change the length of its bones (depth).
+clips (docs/extractors.md). There is no truth beside those clips; what tells the errors is what a body cannot do: jump
+between two frames (jitter: what differs from the mean of both neighbours) and change the length of its bones (depth).
 """
 
 from __future__ import annotations
@@ -44,9 +44,9 @@ class ExtractorNoise:
     """What an extractor does to a pose; lengths in metres for a person of ordinary size.
 
     jitter: standard deviation from frame to frame, in the picture's plane. bursts: share of frames with jitter `_BURST`
-    times as large. wander: standard deviation of slow errors of depth. wander_seconds: how slow. depth: least and most of the true depth
-    that is told, one value for a clip. hidden: share of the time for which a limb is hidden: a guess of low confidence.
-    lost: share of frames without anybody, a few at a time.
+    times as large. wander: standard deviation of slow errors of depth. wander_seconds: how slow. depth: least and most of
+    the true depth that is told, one value for a clip. hidden: share of the time for which a limb is hidden: a guess of
+    low confidence. lost: share of frames without anybody, a few at a time.
     """
 
     jitter: float
@@ -93,7 +93,7 @@ def extract(poses: Floats, noise: ExtractorNoise, rng: Generator) -> Floats:
     joints -= joints[:, :1]
     out = np.concatenate([joints, confidence[..., None]], axis=-1).astype(np.float32)
     for start, end in _spans(T, noise.lost, rng.uniform(0.03, HOLD), rng):
-        if 0 < start and end < T:  # what was not there is bridged by the grid
+        if start > 0 and end < T:  # what was not there is bridged by the grid
             share = (np.arange(1, end - start + 1, dtype=np.float32) / (end - start + 1))[:, None, None]
             out[start:end] = out[start - 1] * (1 - share) + out[end] * share
     return out
@@ -116,9 +116,9 @@ def flatten(poses: Floats, distance: float, height: float) -> Floats:
 def estimate(poses: PoseSequence) -> dict[str, float]:
     """What tells an extractor's errors in a recording of its own: metres, and shares.
 
-    jitter, jitter_depth: robust standard deviation (1.48 times the median of absolute values) of a joint against the mean of
-    its neighbours in time, divided by √1.5, which is what that mean adds. burst: root mean square of the same over it. bones:
-    standard deviation of limbs' lengths over their mean. hidden: share of joints of confidence below one half.
+    jitter, jitter_depth: robust standard deviation (1.48 times the median of absolute values) of a joint against the mean
+    of its neighbours in time, divided by √1.5, which is what that mean adds. burst: root mean square of the same over it.
+    bones: standard deviation of limbs' lengths over their mean. hidden: share of joints of confidence below one half.
     """
     joints, names = poses.joints, [f"{side}_{joint}" for side in ("left", "right") for joint in _CHAIN]
     at = [poses.layout.joints.index(name) for name in names]

@@ -93,9 +93,7 @@ def _picture(poses: PoseSequence, _: np.random.Generator) -> PoseSequence:
     depth = -native[..., 2:3]
     joints = [320, 240] + 525 * native[..., :2] * [1, -1] / depth
     flat = Coordinates("pixel", 2, "down")
-    return replace(
-        poses, joints=joints.astype(np.float32), confidence=native[..., 3], layout=BODY16, coordinates=flat
-    )
+    return replace(poses, joints=joints.astype(np.float32), confidence=native[..., 3], layout=BODY16, coordinates=flat)
 
 
 CONDITIONS: dict[str, Bend] = {
