@@ -132,7 +132,7 @@ def estimate(poses: PoseSequence) -> dict[str, float]:
     return {
         "jitter": float(jitter[:2].mean()),
         "jitter_depth": float(jitter[2]),
-        "burst": float(np.sqrt((jumps[..., :2] ** 2).mean()) / jitter[:2].mean()),
+        "burst": float(np.sqrt((jumps[..., :2] ** 2).mean()) / max(jitter[:2].mean(), 1e-9)),
         "bones": float(np.mean([one.std() / one.mean() for one in lengths])),
         "hidden": float((poses.confidence[:, at] < 0.5).mean()),
     }
