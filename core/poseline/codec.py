@@ -15,7 +15,14 @@ import msgspec
 from msgspec import Struct
 
 from poseline.errors import BadNumber, InputError, MalformedMessage, UnknownMessage
-from poseline.protocol import ClientMessage, Keypoints, LocalizeRequest, LocalizeResponse, ServerMessage
+from poseline.protocol import (
+    ClientMessage,
+    Keypoints,
+    LocalizeRequest,
+    LocalizeResponse,
+    ServerMessage,
+    VideoRequest,
+)
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -58,6 +65,7 @@ CODECS = {codec.subprotocol: codec for codec in (JSON, MSGPACK)}
 
 _encoder = msgspec.json.Encoder()
 _request = msgspec.json.Decoder(LocalizeRequest)
+_video_request = msgspec.json.Decoder(VideoRequest)
 _keypoints = msgspec.json.Decoder(list[Keypoints])
 _response = msgspec.json.Decoder(LocalizeResponse)
 
@@ -70,6 +78,11 @@ def encode(message: Struct) -> bytes:
 def decode_request(data: bytes) -> LocalizeRequest:
     """The body of `POST /v1/localize`. Raises MalformedMessage, BadNumber."""
     return _decode(_request, data)
+
+
+def decode_video_request(data: bytes) -> VideoRequest:
+    """What a form of `POST /v1/jobs` says beside its file. Raises MalformedMessage, BadNumber."""
+    return _decode(_video_request, data)
 
 
 def decode_keypoints(frames: Sequence[msgspec.Raw], where: str) -> list[Keypoints]:

@@ -7,6 +7,7 @@ same for all of them.
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -146,6 +147,50 @@ class LocalizeResponse(Struct, frozen=True, kw_only=True):
     timing_ms: dict[str, float]
     id: str | UnsetType = UNSET
     scores: list[FrameScores] | UnsetType = UNSET
+
+
+# --- /v1/jobs ----------------------------------------------------------------------------------------------------
+
+JobKind = Literal["video", "recording"]
+JobState = Literal["queued", "running", "succeeded", "failed", "cancelled"]
+
+
+class VideoRequest(Struct, frozen=True, kw_only=True):
+    """What is wanted of a video. people: so many at a time are looked for. poses: keep them for `/v1/jobs/{id}/poses`."""
+
+    id: str | None = None
+    model: str = "default"
+    people: int = 1
+    poses: bool = False
+    options: LocalizeOptions = LocalizeOptions()
+
+
+class JobError(Struct, frozen=True):
+    """Why a job has no result."""
+
+    code: str
+    detail: str
+
+
+class JobStatus(Struct, frozen=True, kw_only=True):
+    """progress: 0 to 1. source: the uploaded file's name, or the recording's id. expires: when it will be forgotten."""
+
+    id: str
+    kind: JobKind
+    state: JobState
+    progress: float
+    source: str | None
+    created: datetime
+    started: datetime | None
+    finished: datetime | None
+    expires: datetime | None
+    error: JobError | None
+
+
+class JobList(Struct, frozen=True):
+    """Newest first."""
+
+    jobs: list[JobStatus]
 
 
 # --- stream: client to server ------------------------------------------------------------------------------------

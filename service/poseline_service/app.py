@@ -23,6 +23,7 @@ from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.staticfiles import StaticFiles
 
 from poseline.errors import PoselineError
+from poseline_service.job_routes import router as job_router
 from poseline_service.logging import log
 from poseline_service.openapi import describe_wire
 from poseline_service.problems import problem, problem_response
@@ -57,6 +58,7 @@ def create_app(settings: ServiceSettings) -> FastAPI:
     app = FastAPI(title="Poseline", version="1", docs_url=None, redoc_url=None, lifespan=_lifespan)
     app.state.runtime = Runtime(settings)
     app.include_router(router)
+    app.include_router(job_router)
     _add_page(app)
     _add_vision(app, settings.pose)
     app.middleware("http")(_accompany)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from poseline.errors import InputError, MalformedMessage, Overloaded
+from poseline.errors import InputError, MalformedMessage, Overloaded, PoselineError
 
 
 class UnsupportedMedia(InputError):
@@ -45,3 +45,31 @@ class ModelLoading(Overloaded):
     """The network has not yet proved itself on its golden samples."""
 
     code = "model_loading"
+
+
+class UnknownJob(NotFound):
+    code = "unknown_job"
+
+
+class IdempotencyConflict(InputError):
+    """A key that came before, with something else."""
+
+    code = "idempotency_conflict"
+
+
+class ResultPending(Overloaded):
+    """A job is not over yet."""
+
+    code = "result_pending"
+
+
+class NoResult(InputError):
+    """A job is over, and what is asked for did not come of it."""
+
+    code = "no_result"
+
+
+class VideoUnavailable(PoselineError):
+    """This server has no eyes: a library or the pose model is missing."""
+
+    code = "video_unavailable"

@@ -31,6 +31,7 @@ _HTTP = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 
 _FRAME = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.033, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 1, 2, 5)
 _STAGE = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1)
 _SESSION = (1, 10, 60, 300, 1800, 3600, 4 * 3600, 12 * 3600)
+_JOB = (0.1, 0.5, 1, 5, 10, 30, 60, 300, 900, 3600, 4 * 3600)
 _BATCH = (1, 2, 4, 8, 16, 32, 64)
 
 
@@ -156,6 +157,15 @@ class Metrics:
         self.segments = Counter(
             "poseline_segments_total", "Segment events.", ["model", "label", "phase"], registry=registry
         )
+        self.jobs = Counter("poseline_jobs_total", "Jobs that ended, by how.", ["kind", "outcome"], registry=registry)
+        self.job_seconds = Histogram(
+            "poseline_job_duration_seconds",
+            "From a job's turn to its end.",
+            ["kind", "outcome"],
+            buckets=_JOB,
+            registry=registry,
+        )
+        self.job_queue_depth = Gauge("poseline_job_queue_depth", "Jobs that wait for their turn.", registry=registry)
         self.load = Gauge(
             "poseline_load_ratio", "Share of a core that streams take, newcomers included.", registry=registry
         )

@@ -8,23 +8,24 @@ from fastapi import FastAPI
 from msgspec import Struct
 
 from poseline.codec import schemas
-from poseline.protocol import LocalizeRequest, LocalizeResponse
+from poseline.protocol import JobList, JobStatus, LocalizeRequest, LocalizeResponse, VideoRequest
 
-_WIRE: tuple[type[Struct], ...] = (LocalizeRequest, LocalizeResponse)
+_WIRE: tuple[type[Struct], ...] = (LocalizeRequest, LocalizeResponse, VideoRequest, JobStatus, JobList)
 _REF = "#/components/schemas/{name}"
 
 
-def body_of(kind: type[Struct]) -> dict[str, Any]:
-    """`openapi_extra` of a route that reads this struct."""
-    content = {"application/json": {"schema": {"$ref": _REF.format(name=kind.__name__)}}}
+def body_of(kind: type[Struct], *others: str) -> dict[str, Any]:
+    """`openapi_extra` of a route that reads this struct, or media of other types."""
+    content: dict[str, Any] = {"application/json": {"schema": {"$ref": _REF.format(name=kind.__name__)}}}
+    content |= {other: {} for other in others}
     return {"requestBody": {"required": True, "content": content}}
 
 
-def result_of(kind: type[Struct]) -> dict[int | str, dict[str, Any]]:
+def result_of(kind: type[Struct], status: int = 200) -> dict[int | str, dict[str, Any]]:
     """`responses` of a route that answers with this struct; every error is a problem document."""
     content = {"application/json": {"schema": {"$ref": _REF.format(name=kind.__name__)}}}
     return {
-        200: {"description": "The answer", "content": content},
+        status: {"description": "The answer", "content": content},
         "default": {"description": "A problem", "content": {"application/problem+json": {}}},
     }
 

@@ -34,6 +34,10 @@ _KINDS: Mapping[type[domain.PoselineError], tuple[int, int]] = {
     errors.UnsupportedMedia: (415, 1003),
     errors.WrongData: (400, 1003),
     errors.NotFound: (404, 4404),
+    errors.IdempotencyConflict: (409, 4422),
+    errors.ResultPending: (409, 1013),
+    errors.NoResult: (409, 4422),
+    errors.VideoUnavailable: (501, 4422),
     errors.Silence: (408, 4408),
 }
 """Error → (HTTP status, close code); an error that is not listed is as its nearest listed ancestor."""
@@ -47,7 +51,8 @@ def close_code(error: domain.PoselineError) -> int:
     return _kind(error)[1]
 
 
-def _told(error: domain.PoselineError) -> str:
+def told(error: domain.PoselineError) -> str:
+    """What a caller may read of it."""
     return "the server failed; its log has the details" if _kind(error)[0] == 500 else error.detail
 
 
@@ -55,7 +60,7 @@ def error_message(error: domain.PoselineError, *, fatal: bool) -> ErrorMessage:
     """The stream's last (or, unless fatal, passing) word about an error."""
     return ErrorMessage(
         code=error.code,
-        detail=_told(error),
+        detail=told(error),
         fatal=fatal,
         param=error.param or UNSET,
         retry_after=error.retry_after if isinstance(error, domain.Overloaded) else UNSET,
@@ -65,7 +70,7 @@ def error_message(error: domain.PoselineError, *, fatal: bool) -> ErrorMessage:
 def problem_response(error: domain.PoselineError, path: str, request_id: str) -> Response:
     """The HTTP answer to an error."""
     status = _kind(error)[0]
-    return problem(status, error.code, _told(error), path, request_id, param=error.param, headers=_headers(error))
+    return problem(status, error.code, told(error), path, request_id, param=error.param, headers=_headers(error))
 
 
 def _headers(error: domain.PoselineError) -> dict[str, str]:

@@ -26,6 +26,7 @@ from poseline.stepping import StepScorer, check_golden
 from poseline_service.engine import PROVIDERS, open_scorer
 from poseline_service.errors import ModelLoading
 from poseline_service.intake import Intake
+from poseline_service.jobs import JobBoard
 from poseline_service.load import LoadMonitor
 from poseline_service.logging import log
 from poseline_service.metrics import Metrics
@@ -65,6 +66,7 @@ class Runtime:
         self.settings = settings
         self.metrics = Metrics()
         self.recordings = RecordingLocalizer(settings, self.metrics)
+        self.jobs = JobBoard(settings.for_jobs(), self.metrics)
         self.draining = False
         self._model: LoadedModel | None = None
         self._streams: set[OpenStream] = set()
@@ -180,11 +182,15 @@ class Runtime:
         self._left.notify()
 
     async def drain(self) -> None:
-        """Close the door and let every open stream finish; give up after `drain_seconds`."""
+        """Close the door and let every open stream and running job finish; give up after `drain_seconds`."""
         self.draining = True
         log.info("draining", streams=len(self._streams))
+        why = Draining("this server is shutting down", retry_after=self.settings.retry_after)
+        await asyncio.gather(self._drain_streams(why), self.jobs.drain(why, self.settings.drain_seconds))
+
+    async def _drain_streams(self, why: Draining) -> None:
         for stream in list(self._streams):
-            stream.drain(Draining("this server is shutting down", retry_after=self.settings.retry_after))
+            stream.drain(why)
         try:
             async with asyncio.timeout(self.settings.drain_seconds):
                 await self._left.until(lambda: not self._streams)
@@ -194,11 +200,12 @@ class Runtime:
                 stream.abandon()
 
     async def stop(self) -> None:
-        """End the heartbeat and the engines."""
+        """End the heartbeat, the jobs and the engines."""
         if self._heart is not None:
             self._heart.cancel()
             with suppress(asyncio.CancelledError):
                 await self._heart
+        await self.jobs.stop()
         if self._model is not None:
             await self._model.scheduler.stop()
         for executor in self._executors:

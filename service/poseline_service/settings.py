@@ -83,6 +83,25 @@ class ServiceSettings(BaseSettings):
     decompressed_bytes: int = Field(64 * 1024**2, ge=1024, description="Largest body once decompressed.")
     max_frames: int = Field(108_000, ge=1, description="Frames of all tracks of a request: one hour at 30 fps.")
 
+    video_workers: int = Field(1, ge=1, le=64, description="Videos that are looked at at a time; each takes a core.")
+    queued_jobs: int = Field(64, ge=1, description="Jobs that wait, uploads included; more are refused with 503.")
+    max_jobs: int = Field(512, ge=1, description="Jobs kept in all; the oldest that is over makes room for a new one.")
+    job_ttl: float = Field(86_400.0, gt=0, description="Seconds after its end for which a job is kept: a day.")
+    job_folder: Path | None = Field(None, description="Where jobs' files lie while they are kept; else the system's.")
+    job_disk_bytes: int = Field(
+        8 * 1024**3, ge=1024, description="Bytes of all jobs' files: four of the largest videos."
+    )
+    video_bytes: int = Field(2 * 1024**3, ge=1024, description="Largest video of POST /v1/jobs.")
+    video_seconds: float = Field(7200.0, gt=0, description="Longest video: two hours.")
+    job_bytes: int = Field(128 * 1024**2, ge=1024, description="Largest recording (JSON) of POST /v1/jobs.")
+    job_decompressed_bytes: int = Field(256 * 1024**2, ge=1024, description="Largest of them once decompressed.")
+    job_frames: int = Field(864_000, ge=1, description="Frames of all tracks of a job: two hours of four people.")
+
+    def for_jobs(self) -> ServiceSettings:
+        """The same, with a job's limits in the place of a request's."""
+        theirs = {"decompressed_bytes": self.job_decompressed_bytes, "max_frames": self.job_frames}
+        return self.model_copy(update=theirs)
+
     def limits(self) -> dict[str, float]:
         """What a client of a stream should know."""
         names = ("message_bytes", "unsent_bytes", "frames_per_message", "people_per_frame", "tracks_per_session")

@@ -18,7 +18,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -43,8 +43,19 @@ from poseline.errors import (
 )
 from poseline.pose import Coordinates, PoseSequence
 from poseline.skeleton import layout
-from poseline_video.wire import JOINTS, End, ExtractionLimits, Failure, Frame, Kind, Message, Opened, Request
-from poseline_video.wire import encode, take
+from poseline_video.wire import (
+    JOINTS,
+    End,
+    ExtractionLimits,
+    Failure,
+    Frame,
+    Kind,
+    Message,
+    Opened,
+    Request,
+    encode,
+    take,
+)
 
 __all__ = [
     "COORDINATES",
@@ -55,6 +66,7 @@ __all__ = [
     "Extraction",
     "ExtractionLimits",
     "extract_people",
+    "gather_people",
     "open_extraction",
 ]
 
@@ -279,28 +291,40 @@ def extract_people(
     on_progress: Callable[[float], None] | None = None,
 ) -> ExtractedVideo:
     """A whole video file. Raises like `open_extraction`, and TooShort where nobody was seen."""
-    seen: dict[str, tuple[list[float], list[NDArray[np.float32]]]] = {}
     frames, last = 0, 0.0
-    with open_extraction(path, model=model, people=people, limits=limits) as extraction:
+
+    def watched(extraction: Extraction) -> Iterator[ExtractedFrame]:
+        nonlocal frames, last
         for frame in extraction:
             frames, last = frames + 1, frame.t
-            for person in frame.people:
-                times, poses = seen.setdefault(person.id, ([], []))
-                times.append(frame.t)
-                poses.append(person.world)
             if on_progress:
                 on_progress(extraction.progress)
+            yield frame
+
+    with open_extraction(path, model=model, people=people, limits=limits) as extraction:
+        seen = gather_people(watched(extraction))
     if not seen:
         raise TooShort(f"nobody was seen in {frames} pictures")
     measured = (frames - 1) / last if last > 0 else 0.0
     return ExtractedVideo(
-        {name: _sequence(name, *one) for name, one in seen.items()},
+        seen,
         extraction.fps or measured,
         last,
         extraction.width,
         extraction.height,
         frames,
     )
+
+
+def gather_people(frames: Iterable[ExtractedFrame]) -> dict[str, PoseSequence]:
+    """Everybody who was seen, each at the times of their own; nobody, too, is an answer."""
+    seen: dict[str, tuple[list[float], list[NDArray[np.float32]]]] = {}
+    for frame in frames:
+        for person in frame.people:
+            times, poses = seen.setdefault(person.id, ([], []))
+            times.append(frame.t)
+            poses.append(person.world)
+    return {name: _sequence(name, *one) for name, one in seen.items()}
 
 
 def _sequence(name: str, times: list[float], poses: list[NDArray[np.float32]]) -> PoseSequence:

@@ -1,0 +1,142 @@
+"""`/v1/jobs`: videos and long recordings in, their progress, their answers in every format. Thin, as `routes`."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+from fastapi import APIRouter, Header, Query, Request
+from starlette.responses import FileResponse, Response
+
+from poseline.codec import decode_response, decode_video_request, encode
+from poseline.errors import InputError
+from poseline.formats.timelines import FORMATS, timeline_format
+from poseline.protocol import JobList, JobStatus, LocalizeRequest, LocalizeResponse, VideoRequest
+from poseline_service.errors import UnsupportedEncoding, UnsupportedMedia
+from poseline_service.jobs import UPLOAD, Job, Source
+from poseline_service.openapi import body_of, result_of
+from poseline_service.recordings import check_request
+from poseline_service.runtime import Runtime
+from poseline_service.sources import RecordingSource, VideoSource, check_video, wanted_of
+from poseline_service.tracks import LoadedModel
+from poseline_service.uploads import Upload, receive, safe_name
+
+router = APIRouter(prefix="/v1/jobs")
+_MOST_PEOPLE = 4
+_LONGEST_KEY = 255
+
+
+def _runtime(request: Request) -> Runtime:
+    return request.app.state.runtime
+
+
+def _told(job: Job, status: int = 200) -> Response:
+    return Response(encode(job.status()), status, media_type="application/json")
+
+
+@router.post(
+    "",
+    summary="A video or a long recording, to be worked on while the client does something else",
+    openapi_extra=body_of(LocalizeRequest, "multipart/form-data", "application/octet-stream", "video/*"),
+    responses=result_of(JobStatus, 202),
+)
+async def submit(
+    request: Request,
+    key: Annotated[str | None, Header(alias="Idempotency-Key", min_length=1, max_length=_LONGEST_KEY)] = None,
+    people: Annotated[int | None, Query(ge=1, le=_MOST_PEOPLE)] = None,
+) -> Response:
+    runtime = _runtime(request)
+    settings, model = runtime.settings, runtime.admit()
+    kind, encoding = _kind(request)
+    if video := kind != "application/json":
+        check_video(settings)
+    with runtime.jobs.arriving() as folder:
+        limit = settings.video_bytes if video else settings.job_bytes
+        upload = await receive(request, folder, UPLOAD, limit, settings.idle_seconds)
+        source: Source
+        if video:
+            source = VideoSource(settings.for_jobs(), _wanted(upload, people, model), upload.digest)
+        else:
+            source = RecordingSource(settings.for_jobs(), encoding, upload.digest)
+        job = runtime.jobs.submit(source, folder, model, upload.source, key)
+    answer = _told(job, 202)
+    answer.headers["Location"] = f"/v1/jobs/{job.id}"
+    return answer
+
+
+def _kind(request: Request) -> tuple[str, str]:
+    """Content type and encoding. Raises UnsupportedMedia, UnsupportedEncoding."""
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    known = ("application/json", "multipart/form-data", "application/octet-stream")
+    if kind not in known and not kind.startswith("video/"):
+        raise UnsupportedMedia(f"content type is {kind or 'missing'}, expected {', '.join(known)} or video/…")
+    encoding = request.headers.get("content-encoding", "identity").strip().lower()
+    if encoding != "identity" and not (encoding == "gzip" and kind == known[0]):
+        raise UnsupportedEncoding(f"content encoding is {encoding}, expected none (or gzip of JSON)")
+    return kind, encoding
+
+
+def _wanted(upload: Upload, people: int | None, model: LoadedModel) -> VideoRequest:
+    """The form's `request`, with `people` from the form or the query on top. Raises what is wrong with it."""
+    if unknown := sorted(set(upload.fields) - {"request", "people"}):
+        raise InputError(f"the form has parts that nobody asks for: {', '.join(unknown)}; known: file, request, people")
+    wanted = decode_video_request(upload.fields.get("request", b"{}"))
+    if "people" in upload.fields:
+        number = upload.fields["people"].decode("ascii", "replace").strip()
+        people = int(number) if number.isascii() and number.isdigit() and len(number) < 4 else 0
+    if people is not None:
+        wanted = msgspec.structs.replace(wanted, people=people)
+    if not 1 <= wanted.people <= _MOST_PEOPLE:
+        raise InputError(f"people is {wanted.people}, expected 1 to {_MOST_PEOPLE}", param="people")
+    check_request(wanted_of(wanted), model)
+    return wanted
+
+
+@router.get("", summary="Every job that is kept, newest first", responses=result_of(JobList))
+async def jobs(request: Request) -> Response:
+    kept = JobList([job.status() for job in _runtime(request).jobs.all()])
+    return Response(encode(kept), media_type="application/json")
+
+
+@router.get("/{job_id}", summary="One job: its state and progress", responses=result_of(JobStatus))
+async def job(request: Request, job_id: str) -> Response:
+    return _told(_runtime(request).jobs.find(job_id))
+
+
+@router.delete("/{job_id}", summary="Cancel a job, or forget one that is over", responses=result_of(JobStatus))
+async def drop(request: Request, job_id: str) -> Response:
+    board = _runtime(request).jobs
+    found = board.find(job_id)
+    return _told(found) if await board.drop(found) else Response(status_code=204)
+
+
+@router.get(
+    "/{job_id}/result", summary="What was found, in a format of one's choice", responses=result_of(LocalizeResponse)
+)
+async def result(request: Request, job_id: str, format: str = "json") -> Response:
+    chosen = timeline_format(format)
+    board = _runtime(request).jobs
+    found = board.find(job_id)
+    body = await asyncio.to_thread(_written, found, board.result(found), format)
+    name = safe_name(found.name, found.id) + chosen.suffix
+    headers = {"Content-Disposition": f'attachment; filename="{name}"'}
+    return Response(body, headers=headers, media_type=chosen.media_type)
+
+
+def _written(job: Job, path: Path, format: str) -> bytes:
+    """The answer itself as JSON; every other format through the timeline's writers."""
+    answer = path.read_bytes()
+    if format == "json":
+        return answer
+    assert job.about is not None
+    return FORMATS[format].write(job.about(decode_response(answer)))
+
+
+@router.get("/{job_id}/poses", summary="A video's poses, frame by frame (NDJSON), where they were asked for")
+async def poses(request: Request, job_id: str) -> Response:
+    board = _runtime(request).jobs
+    found = board.find(job_id)
+    name = safe_name(found.name, found.id) + ".ndjson"
+    return FileResponse(board.poses(found), media_type="application/x-ndjson", filename=name)
