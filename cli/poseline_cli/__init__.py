@@ -30,6 +30,9 @@ COMMANDS: dict[str, Entry] = {
     "actor": Entry("poseline.cli:actor", None, "Print a performance of the scripted actor, as a recording to try."),
     "layouts": Entry("poseline.cli:layouts", None, "List the joint layouts that are understood."),
     "models": Entry("poseline.cli:models", None, "List the model bundles of a folder."),
+    "pose-model": Entry(
+        "poseline_video.cli:manage_pose_model", "video", "Make the pose extractor's model, for videos and the browser."
+    ),
     "pretrain": Entry("poseline_training.cli:pretrain", "training", "Teach the encoder without labels."),
     "finetune": Entry("poseline_training.cli:finetune", "training", "Teach the localizer with labels."),
     "evaluate": Entry("poseline_training.cli:evaluate", "training", "Stream a test split and score what comes out."),

@@ -30,15 +30,10 @@ from numpy.typing import NDArray
 from poseline.errors import MediaDamaged, MediaTooLarge, MediaTooLong, NoVideo, UnsupportedMedia
 from poseline_video.wire import ExtractionLimits
 
-LONG_SIDE = 640
-"""Pixels. Models look at 256 × 256 of a person anyway."""
-CODECS = ("h264", "hevc", "libdav1d", "av1", "vp8", "vp9", "libvpx", "libvpx-vp9") + (
-    "mpeg4",
-    "mpeg1video",
-    "mpeg2video",
-    "mjpeg",
-    "prores",
-)
+LONG_SIDE = 720
+"""Pixels. The model looks at 256 by 256 of a person anyway."""
+_MODERN = ("h264", "hevc", "av1", "libdav1d", "vp8", "vp9", "libvpx", "libvpx-vp9")
+CODECS = frozenset((*_MODERN, "mpeg4", "mpeg1video", "mpeg2video", "mjpeg", "prores"))
 _FIRST_BYTES = 2048
 _UNREADABLE_IN_A_ROW = 200
 """Packets. A broken place costs a few; this many are no video any more."""
@@ -73,7 +68,7 @@ class Video:
         self._stream = stream = streams[0]
         codec = stream.codec_context
         if codec.name not in CODECS:
-            raise UnsupportedMedia(f"its codec is {codec.name}, taken are {', '.join(CODECS)}")
+            raise UnsupportedMedia(f"its codec is {codec.name}, taken are {', '.join(sorted(CODECS))}")
         self.fps = float(stream.average_rate) if stream.average_rate else None
         self.frames = stream.frames or None
         self.duration = self._claimed_duration()
@@ -92,15 +87,9 @@ class Video:
 
     def pictures(self) -> Iterator[Picture]:
         """Raises MediaDamaged, MediaTooLarge, MediaTooLong."""
-        first: int | None = None
-        last, count = -1.0, 0
-        for frame in self._decoded():
-            count += 1
+        last = -1.0
+        for count, (t, frame) in enumerate(self._timed(), 1):
             self._check_size(frame.width, frame.height)
-            if frame.pts is None or frame.time_base is None:
-                continue
-            first = frame.pts if first is None else first
-            t = float((frame.pts - first) * frame.time_base)
             self._check_length(t, count)
             if t > last:
                 last = t
@@ -111,6 +100,17 @@ class Video:
             missing = self.duration - last
             if missing > max(_MAY_END_EARLY, 0.1 * self.duration):
                 raise MediaDamaged(f"the pictures end after {last:.1f} of {self.duration:.1f} s")
+
+    def _timed(self) -> Iterator[tuple[float, av.VideoFrame]]:
+        """AVI knows no presentation times: pictures come at their decoding times, the last ones without any."""
+        ordered = self._container.format.name == "avi"
+        first: int | None = None
+        tick = 0
+        for frame in self._decoded():
+            told = frame.dts if ordered else frame.pts
+            tick = tick + max(1, frame.duration) if told is None else told
+            first = tick if first is None else first
+            yield float((tick - first) * (frame.time_base or 0)), frame
 
     def _decoded(self) -> Iterator[av.VideoFrame]:
         """A packet that cannot be decoded is passed over, as players do; too many in a row are an error."""
@@ -152,8 +152,11 @@ class Video:
         aspect = float(self._stream.sample_aspect_ratio or 1)  # width of a pixel by its height
         width, height = frame.width * max(aspect, 1.0), frame.height / min(aspect, 1.0)
         scale = min(1.0, LONG_SIDE / max(width, height))
-        small = frame.reformat(max(1, round(width * scale)), max(1, round(height * scale)), "rgb24")
-        return np.ascontiguousarray(np.rot90(small.to_ndarray(), frame.rotation // 90))
+        small = frame.reformat(
+            max(1, round(width * scale)), max(1, round(height * scale)), "rgb24", interpolation="AREA"
+        )
+        pixels: NDArray[np.uint8] = np.asarray(small.to_ndarray(), np.uint8)
+        return np.ascontiguousarray(np.rot90(pixels, frame.rotation // 90))
 
 
 def open_file(path: Path, limits: ExtractionLimits) -> Video:
@@ -162,7 +165,7 @@ def open_file(path: Path, limits: ExtractionLimits) -> Video:
     source = _Bytes(path, limits.bytes)
     format_ = _container(source.head())
     options = {"format_whitelist": format_, "codec_whitelist": ",".join(CODECS), "protocol_whitelist": "none"}
-    return _open(limits, source, lambda: av.open(source, format=format_, options=options, io_open=_refuse))
+    return _open(limits, source, lambda: av.open(source, "r", format=format_, options=options, io_open=_refuse))
 
 
 def open_url(url: str, limits: ExtractionLimits) -> Video:
@@ -175,7 +178,7 @@ def open_url(url: str, limits: ExtractionLimits) -> Video:
     options |= {"protocol_whitelist": _URL_PROTOCOLS, "fflags": "nobuffer"}
     if _URLS[scheme]:
         options["rtsp_transport"] = "tcp"  # passes walls that UDP does not, and loses nothing
-    opening = lambda: av.open(url, format=_URLS[scheme], options=options, timeout=_CAMERA_TIMEOUT)  # noqa: E731
+    opening = lambda: av.open(url, "r", format=_URLS[scheme], options=options, timeout=_CAMERA_TIMEOUT)  # noqa: E731
     return _open(limits, None, opening)
 
 
@@ -186,7 +189,9 @@ def open_webcam(number: int, limits: ExtractionLimits) -> Video:
     if not Path(device).exists():
         raise UnsupportedMedia(f"there is no camera {device}")
     options = {"video_size": "640x480", "framerate": "30", "codec_whitelist": ",".join(CODECS) + ",rawvideo"}
-    return _open(limits, None, lambda: av.open(device, format="video4linux2", options=options, timeout=_CAMERA_TIMEOUT))
+    return _open(
+        limits, None, lambda: av.open(device, "r", format="video4linux2", options=options, timeout=_CAMERA_TIMEOUT)
+    )
 
 
 def _open(limits: ExtractionLimits, source: _Bytes | None, opening: Callable[[], av.container.InputContainer]) -> Video:
