@@ -318,6 +318,26 @@ def extract_people(
 
 def gather_people(frames: Iterable[ExtractedFrame]) -> dict[str, PoseSequence]:
     """Everybody who was seen, each at the times of their own; nobody, too, is an answer."""
+    count, last = 0, 0.0
+
+    def watched(frames: Iterable[ExtractedFrame]) -> Iterator[ExtractedFrame]:
+        nonlocal count, last
+        for frame in frames:
+            count, last = count + 1, frame.t
+            if on_progress:
+                on_progress(extraction.progress)
+            yield frame
+
+    with open_extraction(path, model=model, people=people, limits=limits) as extraction:
+        found = gather_people(watched(extraction))
+    if not found:
+        raise TooShort(f"nobody was seen in {count} pictures")
+    fps = extraction.fps or ((count - 1) / last if last > 0 else 0.0)
+    return ExtractedVideo(found, fps, last, extraction.width, extraction.height, count)
+
+
+def gather_people(frames: Iterable[ExtractedFrame]) -> dict[str, PoseSequence]:
+    """Everybody's poses by id, each at the times at which they were seen; empty where nobody was."""
     seen: dict[str, tuple[list[float], list[NDArray[np.float32]]]] = {}
     for frame in frames:
         for person in frame.people:

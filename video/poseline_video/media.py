@@ -34,6 +34,7 @@ LONG_SIDE = 720
 """Pixels. The model looks at 256 by 256 of a person anyway."""
 _MODERN = ("h264", "hevc", "av1", "libdav1d", "vp8", "vp9", "libvpx", "libvpx-vp9")
 CODECS = frozenset((*_MODERN, "mpeg4", "mpeg1video", "mpeg2video", "mjpeg", "prores"))
+_CAMERA_CODECS = frozenset(("rawvideo",))
 _FIRST_BYTES = 2048
 _UNREADABLE_IN_A_ROW = 200
 """Packets. A broken place costs a few; this many are no video any more."""
@@ -58,16 +59,16 @@ class Picture:
 class Video:
     """An open video: `pictures()` once. fps, duration, frames are the container's claims, None where it makes none."""
 
-    def __init__(self, container: av.container.InputContainer, limits: ExtractionLimits, source: _Bytes | None) -> None:
+    def __init__(self, container: av.container.InputContainer, limits: ExtractionLimits, *, endless: bool) -> None:
         self._container = container
-        self._source = source
+        self._endless = endless
         self._limits = limits
         streams = [one for one in container.streams.video if not one.disposition & Disposition.attached_pic]
         if not streams:
             raise NoVideo("there are no moving pictures in it")
         self._stream = stream = streams[0]
         codec = stream.codec_context
-        if codec.name not in CODECS:
+        if codec.name not in (CODECS | _CAMERA_CODECS if endless else CODECS):
             raise UnsupportedMedia(f"its codec is {codec.name}, taken are {', '.join(sorted(CODECS))}")
         self.fps = float(stream.average_rate) if stream.average_rate else None
         self.frames = stream.frames or None
@@ -75,7 +76,7 @@ class Video:
         self._check_size(codec.width, codec.height)
         self._check_length(self.duration or 0.0, self.frames or 0)
         codec.options = {"max_pixels": str(limits.pixels[0] * limits.pixels[1])}
-        codec.thread_type = "AUTO" if source else "SLICE"  # decoding ahead would make a camera late
+        codec.thread_type = "SLICE" if endless else "AUTO"  # decoding ahead would make a camera late
 
     def __enter__(self) -> Video:
         return self
@@ -96,7 +97,7 @@ class Video:
                 yield Picture(t, self._upright(frame))
         if last < 0:
             raise MediaDamaged("not one picture could be decoded")
-        if self.duration is not None and self._source:
+        if self.duration is not None and not self._endless:
             missing = self.duration - last
             if missing > max(_MAY_END_EARLY, 0.1 * self.duration):
                 raise MediaDamaged(f"the pictures end after {last:.1f} of {self.duration:.1f} s")
@@ -165,7 +166,7 @@ def open_file(path: Path, limits: ExtractionLimits) -> Video:
     source = _Bytes(path, limits.bytes)
     format_ = _container(source.head())
     options = {"format_whitelist": format_, "codec_whitelist": ",".join(CODECS), "protocol_whitelist": "none"}
-    return _open(limits, source, lambda: av.open(source, "r", format=format_, options=options, io_open=_refuse))
+    return _open(limits, False, lambda: av.open(source, "r", format=format_, options=options, io_open=_refuse))
 
 
 def open_url(url: str, limits: ExtractionLimits) -> Video:
@@ -179,7 +180,7 @@ def open_url(url: str, limits: ExtractionLimits) -> Video:
     if _URLS[scheme]:
         options["rtsp_transport"] = "tcp"  # passes walls that UDP does not, and loses nothing
     opening = lambda: av.open(url, "r", format=_URLS[scheme], options=options, timeout=_CAMERA_TIMEOUT)  # noqa: E731
-    return _open(limits, None, opening)
+    return _open(limits, True, opening)
 
 
 def open_webcam(number: int, limits: ExtractionLimits) -> Video:
@@ -188,19 +189,19 @@ def open_webcam(number: int, limits: ExtractionLimits) -> Video:
     device = f"/dev/video{number}"
     if not Path(device).exists():
         raise UnsupportedMedia(f"there is no camera {device}")
-    options = {"video_size": "640x480", "framerate": "30", "codec_whitelist": ",".join(CODECS) + ",rawvideo"}
+    options = {"video_size": "640x480", "framerate": "30", "codec_whitelist": ",".join(CODECS | _CAMERA_CODECS)}
     return _open(
         limits, None, lambda: av.open(device, "r", format="video4linux2", options=options, timeout=_CAMERA_TIMEOUT)
     )
 
 
-def _open(limits: ExtractionLimits, source: _Bytes | None, opening: Callable[[], av.container.InputContainer]) -> Video:
+def _open(limits: ExtractionLimits, endless: bool, opening: Callable[[], av.container.InputContainer]) -> Video:
     try:
         container = opening()
     except av.error.FFmpegError as error:
         raise MediaDamaged(f"it cannot be opened: {error.strerror}") from error
     try:
-        return Video(container, limits, source)
+        return Video(container, limits, endless=endless)
     except BaseException:
         container.close()
         raise

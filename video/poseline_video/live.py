@@ -1,0 +1,80 @@
+"""From eyes to timeline while it happens: a camera or a video through the extractor into a server's stream."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import signal
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+
+from poseline.client import StreamClient, describe
+from poseline.errors import ExtractionCancelled
+from poseline.keypoints import pack_keypoints
+from poseline.protocol import Frame, Person, ServerMessage, StreamOptions
+from poseline_video.extraction import COORDINATES, LAYOUT, ExtractedFrame, Extraction, ExtractionLimits, open_extraction
+
+ENDLESS = ExtractionLimits(
+    seconds=math.inf, frames=1 << 62, cpu_seconds=math.inf, wall_seconds=math.inf, silence_seconds=60.0
+)
+"""A camera ends when somebody ends it."""
+
+
+def stream_live(
+    source: Path | str,
+    *,
+    url: str,
+    model: Path,
+    people: int = 1,
+    options: StreamOptions | None = None,
+    live: bool = True,
+    heard: Callable[[ServerMessage], None] = lambda message: None,
+) -> None:
+    """Until the source ends, or somebody interrupts: then what is open is closed, and told.
+
+    source: a video file, `webcam[:N]` or a camera's URL. live: False looks at every picture, as fast as that goes.
+    heard: what is done with every message of the server. Raises like `open_extraction` and `StreamClient`.
+    """
+    egress = isinstance(source, str) and "://" in source
+    opened = open_extraction(source, model=model, people=people, limits=ENDLESS, egress=egress, live=live)
+    with opened as extraction:
+        asyncio.run(_stream(extraction, url, options, heard))
+
+
+async def _stream(
+    extraction: Extraction, url: str, options: StreamOptions | None, heard: Callable[[ServerMessage], None]
+) -> None:
+    coordinates = describe(COORDINATES)
+    client = StreamClient(url, layout=LAYOUT.name, coordinates=coordinates, options=options, fps=extraction.fps)
+    async with client:
+        heard(client.started)
+        asyncio.get_running_loop().add_signal_handler(signal.SIGINT, extraction.cancel)
+        sending = asyncio.create_task(_send_all(client, extraction))
+        try:
+            async for message in client:
+                heard(message)
+            await sending
+        finally:
+            extraction.cancel()
+            await asyncio.gather(sending, return_exceptions=True)
+
+
+async def _send_all(client: StreamClient, extraction: Extraction) -> None:
+    frames = iter(extraction)
+    try:
+        with suppress(ExtractionCancelled):
+            while (frame := await asyncio.to_thread(next, frames, None)) is not None:
+                await client.send([_frame(frame)])
+    finally:
+        await client.close()
+
+
+def _frame(frame: ExtractedFrame) -> Frame:
+    people: list[Person] = []
+    for one in frame.people:
+        [keypoints] = pack_keypoints(one.world[None, :, :3], one.world[None, :, 3].clip(0, 1).astype(np.float32))
+        people.append(Person(one.id, keypoints))
+    return Frame(frame.t, people)
