@@ -1,92 +1,238 @@
-/* The page at `/`: an actor's poses go out over /v1/stream in real time, segments come back and become a timeline.
+/* The console at `/`: poses of a source go out over /v1/stream in real time, segments come back and become a timeline.
 
-   This part owns the clock. Media time advances with requestAnimationFrame only, so a hidden tab or a pause stops it,
-   and what has been sent is always exactly what the clock has passed. */
+   This part knows what the page is doing: which source, which state, live or seen again. A session that breaks is followed by
+   another for the same source, which goes on where the first one stopped. */
 
-import { $, classes, clamp, minutes, words } from "./page.js";
+import * as download from "./download.js";
+import { Figures } from "./figures.js";
+import { shortcuts } from "./keys.js";
+import { Overlay } from "./overlay.js";
+import { $, classes, clamp, minutes, Trouble, words } from "./page.js";
+import { Replay } from "./replay.js";
 import { Scores } from "./scores.js";
+import { Actor } from "./sources/actor.js";
 import { Stage } from "./stage.js";
 import { HOPELESS, Stream } from "./stream.js";
+import { Thresholds } from "./thresholds.js";
 import { Timeline } from "./timeline.js";
 
-const SECONDS = 60;
-const INTERVAL = 12; // seconds for which a finished timeline stays
+const KINDS = ["actor", "webcam", "video", "poses"];
+const INTERVAL = 12; // seconds for which the actor's finished timeline stays
+const NOTE = 8; // seconds for which a remark of the server is shown
+const ABSENT = 1; // seconds after which nobody is said to be in view
 
 const stage = new Stage($("stage"));
-const timeline = new Timeline($("timeline"));
+const overlay = new Overlay($("overlay"), $("picture"));
 const scores = new Scores($("scores"));
+const figures = new Figures();
+const timeline = new Timeline($("timeline"), again);
+const thresholds = new Thresholds((options) => stream?.send({ type: "session.update", options }));
 
+let kind, source; // what is chosen; what plays, or is being opened
+let opened = false, ended = false, playing = true;
+let stream, options, model, fault; // its session: options in effect, who answers, its fatal error in words
+let replay; // a segment that is seen again
+let state, note, waiting = 0, failures = 0; // of the page; a passing remark; seconds to the next try
 let seed = Number(new URLSearchParams(location.search).get("seed") ?? 7);
-let actor, stream, detail; // the performance, its socket, and the last fatal error's text
-let clock = 0, sent = 0, delays = [], sendTimes = []; // media seconds, frames, seconds, wall ms
-let state, playing = true, waiting = 0, failures = 0, loading = 0;
+let seen, scored; // media seconds at which somebody was in view; the track whose scores are shown
 
-const finished = () => sent === actor.frames.length;
+// --- what is said ---------------------------------------------------------------------------------------------------
 
 function enter(next, text, seconds = 0) {
-  state = next;
-  waiting = seconds;
+  [state, waiting, note] = [next, seconds, undefined];
   $("state").dataset.state = next;
-  $("state-text").textContent = text;
+  say(text);
+  furnish();
 }
 
-/** Fetches the performance of `seed` and opens a stream for it; whatever ran before is dropped. */
-async function begin() {
-  const mine = ++loading;
-  stream?.drop();
-  stream = undefined;
-  $("seed").value = seed;
-  enter("connecting", "Connecting");
+function say(text) {
+  if ($("state-text").textContent !== text) $("state-text").textContent = text; // a screen reader hears every change
+}
+
+function tell() {
+  const absent = source.picture && playing && !replay && source.time - seen > ABSENT;
+  const said = note && note.until > performance.now() ? note.text : absent ? "nobody in view" : "";
+  say([replay && !source.live ? "Held" : playing ? "Live" : "Paused", said].filter(Boolean).join(" · "));
+}
+
+function remark(text) {
+  note = { text, until: performance.now() + 1000 * NOTE };
+}
+
+/** Shows one of the panels over the stage, or none. */
+function panel(name, trouble = "") {
+  $("panel").hidden = !name;
+  for (const one of document.querySelectorAll("[data-panel]")) one.hidden = one.dataset.panel !== name;
+  $("trouble").textContent = trouble;
+}
+
+/** The controls that mean something now. */
+function furnish() {
+  for (const control of document.querySelectorAll("[data-of]")) {
+    control.hidden = !control.dataset.of.split(" ").includes(kind) || (kind !== "actor" && !source);
+  }
+  const done = state === "ended" && kind !== "actor";
+  const gone = source?.live && ended; // a camera that was stopped
+  $("play").hidden = !source || gone;
+  $("stop").hidden ||= gone;
+  $("play").textContent = replay ? "Back" : done ? "Once more" : playing ? "Pause" : "Play";
+  $("replay").hidden = !replay;
+  $("scene").dataset.view = !source?.picture || !opened || gone ? "stage" : replay ? "both" : "picture";
+  $("scene").classList.toggle("mirrored", Boolean(source?.mirrored));
+  for (const id of ["json", "csv", "ndjson"]) $(id).disabled = !opened || !model;
+}
+
+// --- sources --------------------------------------------------------------------------------------------------------
+
+/** Turns to another kind of source. The actor begins by itself; the others are asked for. */
+async function choose(next) {
+  kind = next;
+  for (const radio of document.querySelectorAll("[name=source]")) radio.checked = radio.value === kind;
+  drop();
+  failures = 0;
+  if (kind === "actor") return begin(new Actor(seed));
+  restart({ truth: [], duration: Infinity });
+  enter("idle", "Not started");
+  panel(kind);
+  if (kind === "poses") return;
+  const { missing } = await import("./sources/picture.js");
+  const lacking = await missing().catch((error) => ({ error }));
+  if (kind !== next || source) return;
+  if (lacking.error) panel(kind, lacking.error.message);
+  else if (lacking.length) panel("parts");
+}
+
+/** Opens a source and a session for it; whatever ran before is dropped. */
+async function begin(next) {
+  drop();
+  [source, playing] = [next, true];
+  panel();
+  enter("connecting", source.live ? "Asking for the camera" : "Opening");
   try {
-    const response = await fetch(`demo/actor.json?seed=${seed}&seconds=${SECONDS}`);
-    if (!response.ok) throw new Error(`the server answered ${response.status}`);
-    const loaded = await response.json();
-    if (mine !== loading) return;
-    actor = loaded;
+    await next.open();
   } catch (error) {
-    if (mine === loading) lost(error instanceof TypeError ? "no connection" : error.message);
+    if (!(error instanceof Trouble)) reportError(error);
+    if (next === source) refuse(error instanceof Trouble ? error.message : `something went wrong on this page: ${error.message}`);
     return;
   }
-  stage.enter(actor);
+  if (next !== source) return;
+  [opened, ended] = [true, false];
+  stage.enter();
   restart();
-  stream = new Stream(actor.fps, { message, close });
+  connect();
 }
 
-function restart() {
-  [clock, sent, delays, sendTimes, detail] = [0, 0, [], [], ""];
-  timeline.reset(actor);
+/** A source that could not be opened. The actor needs nothing but the server, so it is tried again. */
+function refuse(why) {
+  if (kind === "actor") return lost(why);
+  drop();
+  enter("error", "Not started");
+  panel(kind, why);
+}
+
+function drop() {
+  leave();
+  stream?.drop();
+  source?.close();
+  [stream, source, opened] = [undefined, undefined, false];
+}
+
+function restart(of = source) {
+  [seen, scored] = [0, undefined];
+  figures.reset();
+  timeline.reset(of);
   scores.show([]);
-  $("delay").textContent = "–";
-  $("length").textContent = `/ ${minutes(timeline.duration)} · 1×`;
+  $("length").textContent = Number.isFinite(of.duration) ? `/ ${minutes(of.duration)} · 1×` : "";
+}
+
+/** The same again, from its beginning. */
+function repeat() {
+  if (source instanceof Actor) begin(new Actor(seed));
+  else begin(new source.constructor(source.file));
+}
+
+async function start(module, name, ...given) {
+  failures = 0;
+  const { [name]: Source } = await import(`./sources/${module}.js`);
+  begin(new Source(...given));
+}
+
+/** A file that was picked, or dropped on the scene. */
+function open(file) {
+  const next = file.type.startsWith("video/") ? "video" : "poses";
+  if (next !== kind) choose(next);
+  if (next === "video") start("videofile", "VideoFile", file);
+  else start("posefile", "PoseFile", file);
+}
+
+/** The seed that was typed in, or else the next one. */
+function perform() {
+  const wanted = $("seed").valueAsNumber;
+  seed = Number.isInteger(wanted) && wanted !== seed ? wanted : seed + 1;
+  $("seed").value = seed;
+  failures = 0;
+  begin(new Actor(seed));
+}
+
+// --- the session ----------------------------------------------------------------------------------------------------
+
+function connect() {
+  enter("connecting", "Connecting");
+  fault = "";
+  stream = new Stream(source, thresholds.chosen, { message, close });
 }
 
 const handlers = {
-  "session.started"({ model, classes: names }) {
-    classes.splice(0, Infinity, ...names);
-    restart(); // now that the colours are known
-    failures = 0;
+  "session.started"({ model: answering, classes: names, options: effective, layout_conversion: way }) {
+    if (answering.digest !== model?.digest) {
+      classes.splice(0, Infinity, ...names);
+      restart(); // now that the colours are known
+    }
+    [model, options, failures] = [answering, effective, 0];
     $("model").textContent = `Model ${model.name} ${model.version}`;
     $("licence").textContent = model.license + (model.research_only ? ", research only" : "");
+    $("layout").textContent = way.from + (way.approximate ? `, approximately ${way.to}` : "");
+    timeline.renew();
+    thresholds.show(options);
+    figures.interrupt();
     enter("live", playing ? "Live" : "Paused");
+    seen = source.time;
+    if (playing) source.begin();
   },
-  scores: ({ top }) => scores.show(top),
-  "session.draining": () => ($("state-text").textContent = "Live · the server is about to restart"),
+  "session.updated"({ options: effective }) {
+    options = effective;
+    thresholds.show(options);
+  },
+  scores({ t, top, track_id: track }) {
+    figures.scored(t);
+    scored ??= track;
+    if (track === scored) scores.show(top);
+  },
+  "track.ended"({ track_id: track }) {
+    if (track === scored) scored = undefined;
+  },
+  "session.draining": () => remark("the server is about to restart"),
   "session.closed"() {
-    if (!finished()) return; // the server is going away: `close` comes back
+    if (!ended) return; // the server is going away: `close` comes back
     stream.drop();
-    clock = timeline.duration;
-    enter("ended", "Finished", INTERVAL);
+    enter("ended", "Finished", kind === "actor" ? INTERVAL : 0);
+    if (source.live) panel(kind);
   },
-  warning: ({ detail: text }) => ($("state-text").textContent = `Live · ${text}`),
-  error: ({ detail: text, fatal }) => (fatal ? (detail = text) : handlers.warning({ detail: text })),
+  warning({ code, detail }) {
+    if (code !== "layout_approximate") remark(detail); // the footer says so for as long as it holds
+  },
+  error({ detail, fatal, param }) {
+    if (fatal) return (fault = detail);
+    remark(detail);
+    if (param?.startsWith("options")) thresholds.show(options);
+  },
 };
 
 function message({ type, ...rest }) {
   if (type.startsWith("segment.")) {
     timeline.take({ type, ...rest });
     // What the end of the stream forces out says nothing about how fast the model decides.
-    if (type === "segment.final" && rest.forced === "none") delays.push(clock - rest.end);
-    if (delays.length) $("delay").textContent = (delays.reduce((a, b) => a + b) / delays.length).toFixed(2);
+    if (type === "segment.final" && rest.forced === "none") figures.decided(source.time - rest.end);
   } else {
     handlers[type]?.(rest); // later versions may add types
   }
@@ -94,8 +240,9 @@ function message({ type, ...rest }) {
 
 function close(code, reason) {
   stream.drop();
-  const why = detail || reason || (code === 1006 ? "connection lost" : `closed with code ${code}`);
-  if (HOPELESS.has(code)) enter("error", `Stopped: ${why}.`);
+  const why = fault || reason || (code === 1006 ? "connection lost" : `closed with code ${code}`);
+  if (ended) enter("ended", `Finished · ${why}`);
+  else if (HOPELESS.has(code)) enter("error", `Stopped: ${why}.`);
   else lost(why);
 }
 
@@ -105,79 +252,144 @@ function lost(why) {
   enter("error", `Interrupted: ${why.replace(/\.$/, "")}. Trying again`, delay);
 }
 
-function sendDue(now) {
-  const kps = actor.frames.slice(sent, Math.floor(clock * actor.fps) + 1);
-  if (kps.length) {
-    const frames = kps.map((kp, i) => ({ t: (sent + i) / actor.fps, people: [{ id: "actor", kp }] }));
-    stream.send({ type: "frames", seq: sent, frames });
-    sent += kps.length;
-    sendTimes = [...sendTimes, ...kps.map(() => now)].slice(-60);
-    if (finished()) stream.send({ type: "session.close" });
+/** What follows when the wait is over. */
+function proceed() {
+  if (state === "ended") perform();
+  else if (opened) connect();
+  else repeat();
+}
+
+/** Nothing more will be sent. */
+function finish() {
+  ended = true;
+  if (source.live) source.close();
+  stream.send({ type: "session.close" });
+}
+
+// --- live, paused, seen again ---------------------------------------------------------------------------------------
+
+function toggle() {
+  if (replay) return leave();
+  if (state === "ended" && kind !== "actor") return repeat();
+  playing = !playing;
+  figures.interrupt();
+  if (state === "live") seen = source.time;
+  if (opened) source.pause(!playing);
+  if (playing && state === "live" && opened) source.begin();
+  furnish();
+}
+
+function again(segment) {
+  if (!Replay.possible(source, segment)) return remark("the poses of that segment are kept no longer");
+  leave();
+  replay = new Replay(source, segment);
+  segment.node.classList.add("again");
+  const { label, start, end, score } = segment;
+  $("replay-text").textContent = `Again: ${words(label)}, ${start.toFixed(1)} to ${end.toFixed(1)} s, score ${score.toFixed(2)}`;
+  stage.enter();
+  furnish();
+}
+
+function leave() {
+  if (!replay) return;
+  replay.close();
+  replay.segment.node.classList.remove("again");
+  replay = undefined;
+  stage.enter();
+  furnish();
+}
+
+// --- every frame ----------------------------------------------------------------------------------------------------
+
+function send(dt) {
+  if (replay && !source.live) return;
+  const frames = source.take(dt);
+  if (frames.length) {
+    stream.frames(frames);
+    figures.sent(frames);
+    if (frames.some(({ people }) => people.length)) seen = frames.at(-1).t;
   }
+  if (source.ended && !ended) finish();
 }
 
 let before = performance.now();
 function tick(time) {
   const dt = clamp((time - before) / 1000, 0, 0.1); // a tab that was hidden goes on from where it stopped
-  if (time - before > 500) sendTimes = [];
+  if (time - before > 500) figures.interrupt();
   before = time;
-  if (state === "live" && playing && !finished() && !stream.congested) {
-    clock = Math.min(clock + dt, timeline.duration);
-    sendDue(time);
-  }
-  if (waiting > 0 && (playing || state === "error")) {
+  if (state === "live" && playing && !ended && !stream.congested) send(dt);
+  if (state === "live") tell();
+  if (waiting > 0 && !replay && (playing || state === "error")) {
     waiting -= dt;
-    if (waiting <= 0) {
-      seed += state === "ended" ? 1 : 0;
-      begin();
-    }
+    if (waiting <= 0) proceed();
   }
-  if (actor) {
-    stage.draw(clock * actor.fps, playing ? dt : 0);
-    timeline.draw(clock, dt, state === "ended");
-  }
-  readout();
+  draw(playing || replay ? dt : 0);
   requestAnimationFrame(tick);
 }
 
-function readout() {
-  const label = state === "live" ? timeline.current() : undefined;
+function draw(dt) {
+  replay?.advance(dt);
+  if (opened) {
+    const shown = replay?.time ?? source.time;
+    if (source.picture) overlay.draw((source.live || !replay ? source.poses.frames.at(-1) : source.poses.frame(shown))?.landmarks);
+    if (replay || !source.picture) stage.draw(source.poses.at(shown), dt);
+  } else {
+    stage.draw([], dt);
+  }
+  const now = opened ? source.time : 0;
+  timeline.draw(now, dt, state === "ended", replay?.time);
+  $("time").textContent = minutes(now);
+  const label = state === "live" && !replay ? timeline.current() : undefined;
   $("action").textContent = label ? words(label) : "no action";
   $("action").classList.toggle("none", !label);
-  $("time").textContent = minutes(clock);
-  const running = state === "live" && playing && sendTimes.length > 10;
-  const rate = running && ((sendTimes.length - 1) * 1000) / (sendTimes.at(-1) - sendTimes[0]);
-  $("rate").textContent = rate ? rate.toFixed(1) : "–";
+  figures.draw(state === "live" && playing, opened && source.cost);
   const left = Math.ceil(waiting);
   $("countdown").textContent = waiting <= 0 ? "" : state === "ended" ? `· next in ${left} s` : `in ${left} s`;
 }
 
-function toggle() {
-  playing = !playing;
-  sendTimes = [];
-  $("play").textContent = playing ? "Pause" : "Play";
-  if (state === "live") $("state-text").textContent = playing ? "Live" : "Paused";
+// --- controls -------------------------------------------------------------------------------------------------------
+
+function save(extension, type, write) {
+  const name = source.name.replace(/\.\w+$/, "").replace(/\W+/g, "-");
+  download.save(`${name}.${extension}`, type, write(download.report(source, model, options, timeline.finals)));
 }
 
-/** The seed that was typed in, or else the next one. */
-function perform(event) {
-  event?.preventDefault();
-  const wanted = $("seed").valueAsNumber;
-  seed = Number.isInteger(wanted) && wanted !== seed ? wanted : seed + 1;
-  if (!playing) toggle();
-  failures = 0;
-  begin();
-}
-
+$("sources").addEventListener("change", ({ target }) => choose(target.value));
 $("play").addEventListener("click", toggle);
-$("controls").addEventListener("submit", perform);
-document.addEventListener("keydown", (event) => {
-  if (event.target.closest("button, input") || event.ctrlKey || event.metaKey || event.altKey || event.repeat) return;
-  if (event.key === " ") toggle();
-  else if (event.key.toLowerCase() === "n") perform();
-  else return;
+$("back").addEventListener("click", leave);
+$("stop").addEventListener("click", finish);
+$("other").addEventListener("click", () => choose(kind));
+$("again").addEventListener("click", () => choose(kind));
+$("camera").addEventListener("click", () => start("webcam", "Webcam"));
+for (const id of ["video-file", "poses-file"]) {
+  $(id).addEventListener("change", ({ target }) => {
+    if (target.files.length) open(target.files[0]);
+    target.value = ""; // so that the same file can be picked again
+  });
+}
+$("controls").addEventListener("submit", (event) => {
   event.preventDefault();
+  perform();
+});
+$("json").addEventListener("click", () => save("json", "application/json", download.json));
+$("csv").addEventListener("click", () => save("csv", "text/csv", download.csv));
+$("ndjson").addEventListener("click", () => save("ndjson", "application/x-ndjson", () => download.poses(source, source.time)));
+$("scene").addEventListener("dragover", (event) => event.preventDefault());
+$("scene").addEventListener("drop", (event) => {
+  event.preventDefault();
+  if (event.dataTransfer.files.length) open(event.dataTransfer.files[0]);
+});
+shortcuts({
+  " ": () => source && toggle(),
+  n: () => kind === "actor" && perform(),
+  escape() {
+    leave();
+    timeline.follow();
+  },
+  ...Object.fromEntries(KINDS.map((one, i) => [String(i + 1), () => choose(one)])),
 });
 
-begin();
+$("seed").value = seed;
+figures.reset();
+choose("actor");
 requestAnimationFrame(tick);

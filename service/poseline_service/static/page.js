@@ -1,4 +1,4 @@
-/* What the page's parts share: the document, words and numbers, and the colours of the classes. */
+/* What the console's parts share: the document, words and numbers, and the colours of the classes. */
 
 export const $ = (id) => document.getElementById(id);
 export const clamp = (x, low, high) => Math.min(high, Math.max(low, x));
@@ -24,4 +24,20 @@ export const classes = [];
 /** A class keeps its colour as long as the model keeps its list: neighbours are a golden angle apart. */
 export function hue(label) {
   return (190 + Math.max(0, classes.indexOf(label)) * 137.508) % 360;
+}
+
+/** What a user can do something about, in words for them; any other error is a bug. */
+export class Trouble extends Error {}
+
+/** JSON of our own server. Raises Trouble. */
+export async function ask(path) {
+  let response;
+  try {
+    response = await fetch(path);
+  } catch {
+    throw new Trouble("no connection to the server");
+  }
+  if (response.ok) return response.json();
+  const { detail } = await response.json().catch(() => ({}));
+  throw new Trouble(detail ?? `the server answered ${response.status}`);
 }

@@ -1,10 +1,19 @@
-/* The performer: a body of tapered limbs, sorted by depth, on a floor of dots, seen by a camera that follows. */
+/* The performers: bodies of tapered limbs, sorted by depth, on a floor of dots, seen by a camera that follows. */
 
 import { calm, clamp } from "./page.js";
 
-// Metres. Limbs by the child joint of the bone: [at the parent, at the child].
-const LIMBS = { head: [0.048, 0.048], elbow: [0.047, 0.037], wrist: [0.037, 0.024], knee: [0.072, 0.05], ankle: [0.05, 0.03] };
-const [HEAD, TRUNK, DISTANCE, EYE, PITCH] = [0.108, 0.072, 4.6, 0.99, 0.2];
+// Joints of body16, by number.
+const [PELVIS, NECK, HEAD, L_ANKLE, R_ANKLE] = [0, 2, 3, 12, 15];
+const TRUNK = [4, 7, 13, 10]; // shoulders and hips, around
+
+// Metres: radius [at the first joint, at the second].
+const limb = (a, b, tone, ...radii) => ({ ends: [a, b], tone, radii });
+const side = (arm, leg, tone) => [
+  limb(arm, arm + 1, tone, 0.047, 0.037), limb(arm + 1, arm + 2, tone, 0.037, 0.024),
+  limb(leg, leg + 1, tone, 0.072, 0.05), limb(leg + 1, leg + 2, tone, 0.05, 0.03),
+];
+const LIMBS = [limb(NECK, HEAD, "trunk", 0.048, 0.048), ...side(4, 10, "accent"), ...side(7, 13, "limb")];
+const [SKULL, GIRTH, DISTANCE, EYE, PITCH] = [0.108, 0.072, 4.6, 0.99, 0.2];
 
 export class Stage {
   constructor(canvas) {
@@ -27,53 +36,52 @@ export class Stage {
     this.pen.setTransform(scale, 0, 0, scale, 0, 0);
   }
 
-  enter({ joints, bones, frames }) {
-    this.frames = frames;
-    this.index = Object.fromEntries(joints.map((name, i) => [name, i]));
-    this.limbs = bones.flatMap(([child, parent]) => {
-      const [side, part = side] = joints[child].split("_");
-      const tone = { left: "accent", right: "limb" }[side] ?? "trunk";
-      return part in LIMBS ? [{ child, parent, radii: LIMBS[part], tone }] : [];
-    });
-    this.centre = frames[0][0].slice();
+  /** A new scene: the camera goes to whoever comes first. */
+  enter() {
+    this.centre = undefined;
     this.orbit = 0;
   }
 
-  /** at: frame number, with a fraction; the pose between two frames is their mean. */
-  draw(at, dt) {
-    const i = clamp(Math.floor(at), 0, this.frames.length - 1);
-    const after = this.frames[Math.min(i + 1, this.frames.length - 1)];
-    const pose = this.frames[i].map((joint, j) => joint.map((x, axis) => x + (after[j][axis] - x) * clamp(at - i, 0, 1)));
-    const follow = 1 - Math.exp(-dt / 0.9);
-    for (const axis of [0, 2]) this.centre[axis] += (pose[0][axis] - this.centre[axis]) * follow;
+  /** poses: (16, 3) of body16 each, undefined where a joint is missing. */
+  draw(poses, dt) {
+    const middle = [0, 2].map((axis) => poses.reduce((sum, pose) => sum + pose[PELVIS][axis], 0) / Math.max(1, poses.length));
+    this.centre ??= poses.length ? [middle[0], 0, middle[1]] : undefined;
+    if (poses.length) {
+      const follow = 1 - Math.exp(-dt / 0.9);
+      for (const [axis, x] of [[0, middle[0]], [2, middle[1]]]) this.centre[axis] += (x - this.centre[axis]) * follow;
+    }
     if (!calm.matches) this.orbit += dt;
     const yaw = -0.55 + 0.3 * Math.sin((this.orbit * 2 * Math.PI) / 45);
     this.camera = { cos: Math.cos(yaw), sin: Math.sin(yaw), cosPitch: Math.cos(PITCH), sinPitch: Math.sin(PITCH) };
     const narrow = this.width < 560; // there the caption stands over the head, not beside it
     this.horizon = this.height * (narrow ? 0.56 : 0.5);
-    this.focal = DISTANCE * Math.min(this.height / (narrow ? 2.8 : 2.45), this.width / 2.1);
+    const spread = Math.max(0, ...poses.map((pose) => Math.hypot(pose[PELVIS][0] - middle[0], pose[PELVIS][2] - middle[1])));
+    this.focal = (DISTANCE * Math.min(this.height / (narrow ? 2.8 : 2.45), this.width / 2.1)) / (1 + spread / 2);
 
     this.pen.clearRect(0, 0, this.width, this.height);
-    this.floor(pose);
-    this.body(pose.map((joint) => this.project(joint)));
+    this.floor(poses);
+    const parts = poses.flatMap((pose) => this.parts(pose.map((joint) => joint && this.project(joint))));
+    for (const { draw } of parts.sort((one, other) => one.near - other.near)) draw();
   }
 
   /** World to screen: [x, y, pixels a metre there]; larger scale is nearer. */
   project([x, y, z]) {
     const { cos, sin, cosPitch, sinPitch } = this.camera;
-    [x, y, z] = [x - this.centre[0], y - EYE, z - this.centre[2]];
+    const [left, , front] = this.centre ?? [0, 0, 0];
+    [x, y, z] = [x - left, y - EYE, z - front];
     [x, z] = [x * cos + z * sin, z * cos - x * sin];
     const scale = this.focal / Math.max(0.5, DISTANCE - (y * sinPitch + z * cosPitch));
     return [this.width / 2 + x * scale, this.horizon - (y * cosPitch - z * sinPitch) * scale, scale];
   }
 
-  floor(pose) {
+  floor(poses) {
     const { pen } = this;
     pen.fillStyle = this.colour.soft;
-    const [middleX, middleZ] = [Math.round(this.centre[0] * 2), Math.round(this.centre[2] * 2)];
+    const [left, , front] = this.centre ?? [0, 0, 0];
+    const [middleX, middleZ] = [Math.round(left * 2), Math.round(front * 2)];
     for (let a = middleX - 8; a <= middleX + 8; a++) {
       for (let b = middleZ - 8; b <= middleZ + 8; b++) {
-        const fade = 1 - Math.hypot(a / 2 - this.centre[0], b / 2 - this.centre[2]) / 3.6;
+        const fade = 1 - Math.hypot(a / 2 - left, b / 2 - front) / 3.6;
         if (fade <= 0) continue;
         const [x, y, scale] = this.project([a / 2, 0, b / 2]);
         pen.globalAlpha = 0.55 * fade * fade;
@@ -83,9 +91,10 @@ export class Stage {
       }
     }
     pen.globalAlpha = 1;
-    for (const [name, radius] of [["pelvis", 0.5], ["left_ankle", 0.22], ["right_ankle", 0.22]]) {
-      const [x, , z] = pose[this.index[name]];
-      this.shadow(this.project([x, 0, z]), radius);
+    for (const pose of poses) {
+      for (const [joint, radius] of [[PELVIS, 0.5], [L_ANKLE, 0.22], [R_ANKLE, 0.22]]) {
+        if (pose[joint]) this.shadow(this.project([pose[joint][0], 0, pose[joint][2]]), radius);
+      }
     }
   }
 
@@ -102,22 +111,24 @@ export class Stage {
     pen.restore();
   }
 
-  body(points) {
-    const at = (name) => points[this.index[name]];
-    const parts = this.limbs.map(({ child, parent, radii, tone }) => {
-      const [a, b] = [points[parent], points[child]];
+  /** What there is of one body, each with its nearness. */
+  parts(points) {
+    const parts = LIMBS.filter(({ ends: [a, b] }) => points[a] && points[b]).map(({ ends, radii, tone }) => {
+      const [a, b] = ends.map((joint) => points[joint]);
       return { near: (a[2] + b[2]) / 2, draw: () => this.limb(a, b, radii, this.colour[tone]) };
     });
-    const corners = ["left_shoulder", "right_shoulder", "right_hip", "left_hip"].map(at);
-    parts.push({ near: at("spine")[2], draw: () => this.trunk(corners) });
-    parts.push({ near: at("head")[2], draw: () => this.limb(at("head"), at("head"), [HEAD, HEAD], this.colour.trunk) });
-    parts.sort((one, other) => one.near - other.near);
-    for (const { draw } of parts) draw();
+    const corners = TRUNK.map((joint) => points[joint]);
+    if (corners.every(Boolean)) {
+      parts.push({ near: corners.reduce((sum, corner) => sum + corner[2], 0) / 4, draw: () => this.trunk(corners) });
+    }
+    const head = points[HEAD];
+    if (head) parts.push({ near: head[2], draw: () => this.limb(head, head, [SKULL, SKULL], this.colour.trunk) });
+    return parts;
   }
 
   trunk(corners) {
     const { pen, colour } = this;
-    const width = 2 * TRUNK * corners[0][2];
+    const width = 2 * GIRTH * corners[0][2];
     pen.lineJoin = "round";
     pen.beginPath();
     for (const [x, y] of corners) pen.lineTo(x, y);

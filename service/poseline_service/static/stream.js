@@ -3,12 +3,14 @@
 export const HOPELESS = new Set([1003, 1007, 1008, 1009, 4400, 4409, 4422]); // to come back would end the same way
 
 export class Stream {
-  constructor(fps, on) {
+  /** A session for what a source gives; options: those that differ from the model's own. */
+  constructor({ layout, coordinates, fps }, options, on) {
     const url = new URL("v1/stream", location.href.replace(/^http/, "ws"));
+    this.sent = 0;
     this.socket = new WebSocket(url, ["poseline.v1.json"]);
     this.socket.onopen = () => this.send({
-      type: "session.start", layout: "body16", coordinates: { space: "world_m", dims: 3, facing: "+z" }, fps,
-      options: { partials: "all", scores_hz: 10 }, client: { name: "poseline-page", version: "1" },
+      type: "session.start", layout, coordinates, fps,
+      options: { partials: "all", scores_hz: 10, ...options }, client: { name: "poseline-console", version: "1" },
     });
     this.socket.onmessage = ({ data }) => on.message(JSON.parse(data));
     this.socket.onclose = ({ code, reason }) => on.close(code, reason);
@@ -18,6 +20,11 @@ export class Stream {
 
   send(message) {
     if (this.socket.readyState === WebSocket.OPEN) this.socket.send(JSON.stringify(message));
+  }
+
+  frames(frames) {
+    this.send({ type: "frames", seq: this.sent, frames: frames.map(({ t, people }) => ({ t, people })) });
+    this.sent += frames.length;
   }
 
   get congested() {
