@@ -305,35 +305,8 @@ def extract_people(
         seen = gather_people(watched(extraction))
     if not seen:
         raise TooShort(f"nobody was seen in {frames} pictures")
-    measured = (frames - 1) / last if last > 0 else 0.0
-    return ExtractedVideo(
-        seen,
-        extraction.fps or measured,
-        last,
-        extraction.width,
-        extraction.height,
-        frames,
-    )
-
-
-def gather_people(frames: Iterable[ExtractedFrame]) -> dict[str, PoseSequence]:
-    """Everybody who was seen, each at the times of their own; nobody, too, is an answer."""
-    count, last = 0, 0.0
-
-    def watched(frames: Iterable[ExtractedFrame]) -> Iterator[ExtractedFrame]:
-        nonlocal count, last
-        for frame in frames:
-            count, last = count + 1, frame.t
-            if on_progress:
-                on_progress(extraction.progress)
-            yield frame
-
-    with open_extraction(path, model=model, people=people, limits=limits) as extraction:
-        found = gather_people(watched(extraction))
-    if not found:
-        raise TooShort(f"nobody was seen in {count} pictures")
-    fps = extraction.fps or ((count - 1) / last if last > 0 else 0.0)
-    return ExtractedVideo(found, fps, last, extraction.width, extraction.height, count)
+    fps = extraction.fps or ((frames - 1) / last if last > 0 else 0.0)
+    return ExtractedVideo(seen, fps, last, extraction.width, extraction.height, frames)
 
 
 def gather_people(frames: Iterable[ExtractedFrame]) -> dict[str, PoseSequence]:

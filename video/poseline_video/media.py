@@ -191,7 +191,7 @@ def open_webcam(number: int, limits: ExtractionLimits) -> Video:
         raise UnsupportedMedia(f"there is no camera {device}")
     options = {"video_size": "640x480", "framerate": "30", "codec_whitelist": ",".join(CODECS | _CAMERA_CODECS)}
     return _open(
-        limits, None, lambda: av.open(device, "r", format="video4linux2", options=options, timeout=_CAMERA_TIMEOUT)
+        limits, True, lambda: av.open(device, "r", format="video4linux2", options=options, timeout=_CAMERA_TIMEOUT)
     )
 
 
