@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from poseline.decoding import DecodingOptions
 from poseline.errors import InputError, LayoutMismatch, MalformedMessage, UnsupportedOption
+from poseline.layouts import custom_layout
 from poseline.manifest import ModelManifest
 from poseline.pose import Coordinates
 from poseline.protocol import CoordinatesSpec, CustomLayout, DecodingChoice, ModelInfo, StreamOptions
@@ -29,13 +30,10 @@ def layout_of(spec: str | CustomLayout) -> SkeletonLayout:
     """Raises UnknownLayout, LayoutMismatch."""
     if isinstance(spec, str):
         return layout(spec)
-    names = [name.strip().lower().replace(" ", "_").replace("-", "_") for name in spec.joints]
-    if not 0 < len(names) <= MAX_JOINTS:
-        raise LayoutMismatch(f"a custom layout names {len(names)} joints, expected 1 to {MAX_JOINTS}", param="layout")
-    if len(set(names)) != len(names):
-        twice = sorted({name for name in names if names.count(name) > 1})
-        raise LayoutMismatch(f"a custom layout names {', '.join(twice)} more than once", param="layout")
-    return SkeletonLayout("custom", tuple(names), (-1,) * len(names))
+    if not 0 < len(spec.joints) <= MAX_JOINTS:
+        what = f"a custom layout names {len(spec.joints)} joints, expected 1 to {MAX_JOINTS}"
+        raise LayoutMismatch(what, param="layout")
+    return custom_layout(spec.joints)
 
 
 def coordinates_of(spec: CoordinatesSpec) -> Coordinates:
