@@ -120,6 +120,7 @@ class JobBoard:
         self._jobs: dict[str, Job] = {}
         self._keys: dict[str, Job] = {}
         self._arriving = 0
+        self._closed: Draining | None = None
         self._turns = {"video": asyncio.Semaphore(settings.video_workers), "recording": asyncio.Semaphore(1)}
         self._changes = Changes()
         self._root: tempfile.TemporaryDirectory[str] | None = None
@@ -131,7 +132,8 @@ class JobBoard:
 
     @contextmanager
     def arriving(self) -> Generator[JobFolder]:
-        """A folder for a new job's upload, removed at the end unless a job has taken it. Raises Overloaded."""
+        """A folder for a new job's upload, removed at the end unless a job has taken it. Raises Overloaded, Draining."""
+        self._check_open()
         waiting = self._arriving + sum(job.state == "queued" for job in self._jobs.values())
         if waiting >= self._settings.queued_jobs:
             what = f"{waiting} jobs are waiting, the limit is {self._settings.queued_jobs}"
@@ -151,8 +153,13 @@ class JobBoard:
             self._root = tempfile.TemporaryDirectory(prefix="poseline-jobs-", dir=parent, ignore_cleanup_errors=True)
         return self._root.name
 
+    def _check_open(self) -> None:
+        if self._closed is not None:
+            raise self._closed
+
     def submit(self, source: Source, folder: JobFolder, model: LoadedModel, name: str | None, key: str | None) -> Job:
-        """A new job, or the one that came with the same key. Raises IdempotencyConflict."""
+        """A new job, or the one that came with the same key. Raises IdempotencyConflict, Draining."""
+        self._check_open()
         if key is not None and (known := self._keys.get(key)) is not None:
             if known.source.fingerprint != source.fingerprint:
                 raise IdempotencyConflict("this Idempotency-Key came with another job", param="Idempotency-Key")
@@ -232,6 +239,8 @@ class JobBoard:
                 await self._work(job, model, begin)
             self._end(job, "succeeded")
         except PoselineError as error:
+            if told(error) != error.detail:
+                log.error("job_failed", job=job.id, code=error.code, detail=error.detail)
             job.error = JobError(error.code, told(error))
             self._end(job, "failed")
         except Exception as error:
@@ -302,7 +311,7 @@ class JobBoard:
 
     async def drain(self, error: Draining, seconds: float) -> None:
         """Cancel what has not begun; what runs gets so many seconds to end and to be fetched, for nothing survives."""
-        why = JobError(error.code, error.detail)
+        self._closed, why = error, JobError(error.code, error.detail)
         begun = [job for job in self._jobs.values() if job.state == "running"]
         await self._cancel_all(why, "queued")
         with suppress(TimeoutError):

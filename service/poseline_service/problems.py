@@ -31,6 +31,7 @@ _KINDS: Mapping[type[domain.PoselineError], tuple[int, int]] = {
     domain.Overloaded: (503, 1013),
     domain.Draining: (503, 1012),
     domain.EngineFailure: (500, 1011),
+    domain.ExtractionTimeout: (504, 1011),
     errors.UnsupportedMedia: (415, 1003),
     errors.WrongData: (400, 1003),
     errors.NotFound: (404, 4404),

@@ -83,5 +83,10 @@ def test_limits_are_as_shipped() -> None:
         f"{default['queue_frames']} grid frames pending",
         f"{default['start_seconds']:g} s to `session.start`; {default['idle_seconds']:g} s of silence",
         f"{default['max_sessions']} streams, {default['slots']} tracks",
+        f"{default['video_bytes'] >> 30} GiB, {default['video_seconds'] / 3600:g} hours",
+        f"{default['job_bytes'] >> 20} MiB a recording of a job, {default['job_decompressed_bytes'] >> 20} MiB once",
+        f"{default['job_frames']:,} frames |".replace(",", " "),
+        f"{default['queued_jobs']} jobs waiting, uploads included; {default['job_disk_bytes'] >> 30} GiB",
+        f"{default['max_jobs']} jobs kept, each for {default['job_ttl']:,.0f} s".replace(",", " "),
     ):
         assert text in DOCUMENT
