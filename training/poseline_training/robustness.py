@@ -88,9 +88,13 @@ def _extracted(poses: PoseSequence, rng: np.random.Generator) -> PoseSequence:
 
 
 def _picture(poses: PoseSequence, _: np.random.Generator) -> PoseSequence:
-    """What the sensor's own camera saw: 640 x 480, a lens of 525 pixels, x to the right, y down. Nothing else is told."""
+    """What the sensor's own camera saw: 640 x 480, a lens of 525 pixels, x to the right, y down. Nothing else is told.
+
+    A stitched stream may walk into its camera; then that steps back until nobody comes nearer than a metre.
+    """
     native = _native(poses)
     depth = -native[..., 2:3]
+    depth += max(0, 1 - depth.min())
     joints = [320, 240] + 525 * native[..., :2] * [1, -1] / depth
     flat = Coordinates("pixel", 2, "down")
     return replace(poses, joints=joints.astype(np.float32), confidence=native[..., 3], layout=BODY16, coordinates=flat)
