@@ -1,90 +1,213 @@
-"""`poseline localize`: a recording's actions, found by a server (`--url`) or by a bundle in this very process.
+"""`poseline localize`: the actions of a recording or a video, found by a server (`--url`) or by a bundle in this process.
 
-It lives in the top room because it alone joins a core reader with the service's engine; without `--url` it needs the
-`service` extra, with it nothing but the core.
+It lives in the top room because it alone joins the core's readers and writers with the service's engine and the video
+room's eyes; without `--url` it needs the extra `service`, for a video `video`, for Parquet and pictures `bulk`.
 """
 
 from __future__ import annotations
 
-import csv
+import io
 import sys
-from collections.abc import Iterable
-from enum import StrEnum
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from itertools import count
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from msgspec import json
 from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from poseline.bundle import ModelBundle, find_bundle
-from poseline.cli import Recording, Seconds, Seed, Sequence, read_recording
+from poseline.cli import Fps, ImageSize, InputFormat, Layout, Recording, Seconds, Seed, Sequence, open_source
 from poseline.client import localize as localize_remotely
-from poseline.online import localize as localize_here
-from poseline.translation import decoding_options, rounded
+from poseline.client import model_thresholds
+from poseline.errors import InputError, MissingExtra
+from poseline.formats.timelines import FORMATS, format_of, timeline_format
+from poseline.online import StreamLocalizer
+from poseline.protocol import DecodingChoice, LocalizeResponse, ModelInfo
+from poseline.segments import SegmentEvent
+from poseline.timeline import Timeline, TimelineSegment, effective_thresholds, frame_rate, ranked, recording_length
+from poseline.translation import decoding_options, model_info, rounded
 
-_FIELDS = ("track_id", "label", "start", "end", "score")
-
-
-class ResultFormat(StrEnum):
-    json = "json"
-    csv = "csv"
-    text = "text"
-
-
-Row = dict[str, str | float]
+VIDEOS = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi")
+_POSE_MODEL = "pose_landmarker_full.task"
+_TEXT = "text"
 
 
 def localize(
-    source: Annotated[str, typer.Argument(help="A corpus .npz, a localize request .json, or 'actor'.")],
-    sequence: Sequence = None,
+    source: Annotated[str, typer.Argument(help="A file or folder of poses (docs/files.md), a video, or 'actor'.")],
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="Write there, not to the terminal.")] = None,
+    format: Annotated[
+        str | None,
+        typer.Option(help=f"text, {', '.join(FORMATS)}; else as the suffix of --output says, else text."),
+    ] = None,
+    plot: Annotated[Path | None, typer.Option(help="Draw the timeline as a picture: .png, .svg or .pdf.")] = None,
     url: Annotated[str | None, typer.Option(help="A server's /v1/localize; without it, this process does it.")] = None,
     model: Annotated[Path | None, typer.Option(help="Bundle folder for this process; else the default one.")] = None,
     models: Annotated[Path, typer.Option(envvar="POSELINE_MODELS", help="Folder of model bundles.")] = Path("models"),
-    format: Annotated[ResultFormat, typer.Option(help="How segments are printed.")] = ResultFormat.text,
+    input_format: InputFormat = None,
+    fps: Fps = None,
+    layout: Layout = None,
+    image_size: ImageSize = None,
+    sequence: Sequence = None,
+    people: Annotated[int, typer.Option(help="People to look for at once in a video.", min=1, max=4)] = 1,
+    pose: Annotated[
+        Path, typer.Option(envvar="POSELINE_POSE", help="Folder of the pose extractor, for videos.")
+    ] = Path("pose"),
     seed: Seed = 0,
     seconds: Seconds = 60.0,
 ) -> None:
     """Find the actions of a recording."""
-    recording = read_recording(source, sequence, seed, seconds)
-    rows = list(_there(url, recording) if url else _here(model, models, recording))
-    rows.sort(key=lambda row: (row["start"], row["track_id"], row["label"]))
-    _print(rows, format)
+    chosen = format or (format_of(output) if output else _TEXT)
+    write = _table if chosen == _TEXT else timeline_format(chosen).write
+    if plot is not None:
+        _need("Drawing a timeline", "bulk", "matplotlib")
+    with _progress() as bar:
+        if input_format == "video" or (input_format is None and Path(source).suffix.lower() in VIDEOS):
+            recording = _watched(Path(source), people, pose / _POSE_MODEL, bar)
+        else:
+            recording = open_source(source, seed, seconds, input_format, fps, layout, image_size, sequence)
+        found = _there(url, recording, bar) if url else _here(model, models, recording, bar)
+    if plot is not None:
+        from poseline_cli.drawing import draw
+
+        draw(found, plot)
+    _put(write(found), output, chosen)
 
 
-def _there(url: str, recording: Recording) -> Iterable[Row]:
-    for segment in localize_remotely(url, recording.request).segments:
-        yield {name: getattr(segment, name) for name in _FIELDS}
+def _watched(path: Path, people: int, pose_model: Path, bar: Bar) -> Recording:
+    """A video's people. Raises MissingExtra and what the extraction raises."""
+    _need("Video", "video", "av", "mediapipe")
+    from poseline_video.extraction import extract_people
+
+    step = bar.begin("watching the video")
+    video = extract_people(path, model=pose_model, people=people, on_progress=step)
+    return Recording(path.name, video.people, fps=video.fps)
 
 
-def _here(model: Path | None, models: Path, recording: Recording) -> Iterable[Row]:
+def _there(url: str, recording: Recording, bar: Bar) -> Timeline:
+    requests = list(recording.requests())
+    step = bar.begin("asking the server")
+    responses: list[LocalizeResponse] = []
+    for request in requests:
+        responses.append(localize_remotely(url, request))
+        step(len(responses) / len(requests))
+    found = [
+        TimelineSegment(one.segment_id, one.track_id, one.label, one.start, one.end, one.score, one.label_id)
+        for response in responses
+        for one in response.segments
+    ]
+    thresholds = effective_thresholds(recording.options, model_thresholds(url, recording.model))
+    return _timeline(recording, found, responses[0].model, thresholds, responses[0].fps_used)
+
+
+def _here(model: Path | None, models: Path, recording: Recording, bar: Bar) -> Timeline:
+    _need("Localizing without a server (--url)", "service", "onnxruntime", "prometheus_client")
     from poseline_service.engine import open_scorer  # ONNX Runtime, only where it is to run
 
     bundle = ModelBundle.open(model) if model else find_bundle(models)
-    scorer, options = open_scorer(bundle, slots=1), recording.request.options
-    decoding = decoding_options(options, bundle.manifest.decoding)
-    rows: list[Row] = []
+    manifest, options = bundle.manifest, recording.options
+    decoding, scorer = decoding_options(options, manifest.decoding), open_scorer(bundle, slots=1)
+    step, done = bar.begin("localizing"), count(1)
+    frames = sum(len(poses) for poses in recording.people.values())
+    found: list[TimelineSegment] = []
     for name, poses in recording.people.items():
-        for event in localize_here(
-            bundle.manifest, scorer, poses, decoding, classes=options.classes, gap_reset=options.gap_reset
-        ):
+        with StreamLocalizer(
+            manifest,
+            scorer,
+            decoding,
+            layout=poses.layout,
+            coordinates=poses.coordinates,
+            classes=options.classes,
+            gap_reset=options.gap_reset,
+        ) as stream:
+            events: list[SegmentEvent] = []
+            for frame in poses.frames():
+                events += stream.push(frame)
+                step(next(done) / frames)
+            events += stream.finish()
+        for event in events:
             if event.phase == "final":
-                start, end, score = rounded(event)
-                rows.append({"track_id": name, "label": event.label, "start": start, "end": end, "score": score})
-    return sorted(rows, key=lambda row: -float(row["score"]))[: options.max_segments]
+                found.append(TimelineSegment("", name, event.label, *rounded(event), event.label_id))
+    thresholds = effective_thresholds(options, manifest.decoding)
+    info = model_info(manifest, bundle.digest)
+    return _timeline(recording, found, info, thresholds, manifest.fps)
 
 
-def _print(rows: list[Row], format: ResultFormat) -> None:
-    match format:
-        case ResultFormat.json:
-            typer.echo(json.encode({"segments": rows}))
-        case ResultFormat.csv:
-            writer = csv.writer(sys.stdout)
-            writer.writerow(_FIELDS)
-            writer.writerows([row[name] for name in _FIELDS] for row in rows)
-        case ResultFormat.text:
-            table = Table(*_FIELDS)
-            for row in rows:
-                table.add_row(*(f"{row[name]:.2f}" if name in _FIELDS[2:] else str(row[name]) for name in _FIELDS))
-            Console().print(table)
+def _timeline(
+    recording: Recording,
+    found: Iterable[TimelineSegment],
+    model: ModelInfo,
+    thresholds: DecodingChoice,
+    fps: float,
+) -> Timeline:
+    """One way for both: a recording that a server cannot take in one request is put together here anyway."""
+    clocks = [poses.timestamps for poses in recording.people.values()]
+    return Timeline(
+        source=recording.name,
+        segments=ranked(found, recording.options.max_segments),
+        duration=recording_length(clocks, fps),
+        fps=recording.fps or frame_rate(max(clocks, key=len)) or fps,
+        layout=recording.layout,
+        model=model,
+        thresholds=thresholds,
+    )
+
+
+def _put(data: bytes, output: Path | None, format: str) -> None:
+    """Raises InputError where the file cannot be written, or a terminal would be flooded."""
+    if output is not None:
+        try:
+            output.write_bytes(data)
+        except OSError as error:
+            raise InputError(f"{output} cannot be written: {error.strerror}") from None
+    elif format == "parquet" and sys.stdout.isatty():
+        raise InputError("Parquet is not for a terminal: name a file with -o")
+    else:
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
+
+
+def _table(timeline: Timeline) -> bytes:
+    """For people: what a terminal of this width shows."""
+    table = Table("track", "label", "start", "end", "score")
+    for one in timeline.segments:
+        table.add_row(one.track_id, one.label, f"{one.start:.2f}", f"{one.end:.2f}", f"{one.score:.2f}")
+    console = Console(file=io.StringIO(), force_terminal=sys.stdout.isatty(), width=Console().width)
+    console.print(table)
+    return console.file.getvalue().encode()  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def _need(what: str, extra: str, *libraries: str) -> None:
+    """Raises MissingExtra for a library that is not there, before anything is done that would be lost."""
+    for library in libraries:
+        if find_spec(library) is None:
+            raise MissingExtra(what, library, extra)
+
+
+class Bar:
+    """Progress on the terminal; silent where standard error is none."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+
+    def begin(self, what: str) -> Callable[[float], None]:
+        """A new step of the work: call what comes back with the share that is done, 0 to 1."""
+        task = self._progress.add_task(what, total=1.0)
+        return lambda share: self._progress.update(task, completed=share)
+
+
+@contextmanager
+def _progress() -> Iterator[Bar]:
+    console = Console(stderr=True)
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.percentage:3.0f} %"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        yield Bar(progress)

@@ -1,14 +1,17 @@
 """Commands that need no extra: play a recording into a stream, list layouts and models.
 
-A recording is a corpus file (`.npz`, one sequence of it), a request of `POST /v1/localize` (`.json`), or the scripted
-actor; `read_recording` is their one reader, for `poseline localize` too. Events are printed as they come.
+A recording is a file in one of the formats of `formats.poses`, or the scripted actor; `read_recording` is their one reader,
+for `poseline localize` too. Events are printed as they come.
 """
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -19,13 +22,15 @@ from poseline.bundle import ModelBundle
 from poseline.client import request_for, stream_recording
 from poseline.codec import decode_request, encode
 from poseline.errors import InputError
-from poseline.formats.corpus import read_corpus
+from poseline.formats.poses import POSE_FORMATS, format_of, read_poses
+from poseline.formats.reading import ReadOptions, read_bytes
 from poseline.keypoints import read_tracks
 from poseline.pose import PoseSequence
-from poseline.protocol import LocalizeRequest
+from poseline.protocol import LocalizeOptions, LocalizeRequest
 from poseline.skeleton import LAYOUTS
 
 ACTOR = "actor"
+STREAM_URL = "ws://127.0.0.1:8000/v1/stream"
 
 
 class StreamFormat(StrEnum):
@@ -39,66 +44,132 @@ class Partials(StrEnum):
     all = "all"
 
 
+Url = Annotated[str, typer.Option(help="The server.")]
+Speed = Annotated[str, typer.Option(help="1 is real time, 2 twice as fast; 'max' as fast as the server takes.")]
+Chunk = Annotated[int, typer.Option(help="Frames in one message.", min=1, max=64)]
+Format = Annotated[StreamFormat, typer.Option(help="How events are printed.")]
+Early = Annotated[Partials, typer.Option(help="Which events come before a final.")]
 Sequence = Annotated[str | None, typer.Option(help="Which sequence of a corpus file.")]
 Seed = Annotated[int, typer.Option(help="The actor's script (with 'actor').")]
 Seconds = Annotated[float, typer.Option(help="How long the actor performs (with 'actor').", min=1)]
+InputFormat = Annotated[
+    str | None, typer.Option(help=f"The file's format, else told from it: {', '.join(POSE_FORMATS)}.")
+]
+Fps = Annotated[float | None, typer.Option(help="Frames a second, for files without a clock; else instead of theirs.")]
+Layout = Annotated[str | None, typer.Option(help="The joints' layout, where the file leaves it open.")]
+ImageSize = Annotated[
+    str | None, typer.Option(help="WIDTHxHEIGHT of the picture, for landmarks that are shares of it.")
+]
 
 
-class Recording(NamedTuple):
-    """Its people by name, and the request of `POST /v1/localize` that it is (a `.json`) or would be (anything else)."""
+@dataclass(frozen=True)
+class Recording:
+    """Its people by name, and what a file that is a request of `POST /v1/localize` itself asks for. fps: of the source's
+    frames, where it is known better than by their times."""
 
-    people: dict[str, PoseSequence]
-    request: LocalizeRequest
+    name: str
+    people: Mapping[str, PoseSequence]
+    request: LocalizeRequest | None = None
+    fps: float | None = None
+
+    @property
+    def model(self) -> str:
+        return self.request.model if self.request else "default"
+
+    @property
+    def options(self) -> LocalizeOptions:
+        return self.request.options if self.request else LocalizeOptions()
+
+    @property
+    def layout(self) -> str:
+        return next(iter(self.people.values())).layout.name
+
+    def requests(self) -> Iterator[LocalizeRequest]:
+        """Requests of `POST /v1/localize` that together ask for everybody: people who share a clock share one, for a
+        track is on the recording's frames without gaps. Nobody's segments depend on who else is asked for."""
+        if self.request:
+            yield self.request
+            return
+        clocks: dict[bytes, dict[str, PoseSequence]] = {}
+        for name, poses in self.people.items():
+            clocks.setdefault(poses.timestamps.tobytes(), {})[name] = poses
+        for people in clocks.values():
+            yield request_for(people)
 
 
-def read_recording(source: str, sequence: str | None, seed: int, seconds: float) -> Recording:
+def perform_actor(seed: int, seconds: float) -> Recording:
+    from poseline.actor import perform  # only when it is asked for
+
+    return Recording(ACTOR, {ACTOR: perform(seed, seconds=seconds).poses})
+
+
+def read_recording(path: Path, input_format: str | None, options: ReadOptions) -> Recording:
     """Raises InputError and what the readers raise."""
-    path = Path(source)
+    kind = input_format or format_of(path)
+    if kind == "json":
+        request = decode_request(read_bytes(path))
+        return Recording(path.name, {poses.name: poses for poses in read_tracks(request)}, request, request.fps)
+    return Recording(options.sequence or path.name, read_poses(path, kind, options))
+
+
+def open_source(
+    source: str,
+    seed: int,
+    seconds: float,
+    input_format: str | None,
+    fps: float | None,
+    layout: str | None,
+    image_size: str | None,
+    sequence: str | None,
+) -> Recording:
+    """What a command is given, as its options have it. Raises InputError and what the readers raise."""
     if source == ACTOR:
-        from poseline.actor import perform  # only when it is asked for
-
-        return _played({ACTOR: perform(seed, seconds=seconds).poses})
-    if path.suffix == ".npz":
-        found = read_corpus(path, sequence)
-        if len(found) > 1:
-            some = ", ".join(one.name for one in found[:4])
-            raise InputError(f"{path} holds {len(found)} sequences; choose one with --sequence: {some} …")
-        return _played({found[0].name: found[0].poses})
-    if path.suffix == ".json":
-        request = decode_request(_read(path))
-        return Recording({poses.name: poses for poses in read_tracks(request)}, request)
-    raise InputError(f"{source!r} is neither a .npz, nor a .json, nor 'actor'")
+        return perform_actor(seed, seconds)
+    options = ReadOptions(fps, layout, None if image_size is None else _size(image_size), sequence)
+    return read_recording(Path(source), input_format, options)
 
 
-def _played(people: dict[str, PoseSequence]) -> Recording:
-    return Recording(people, request_for(people))
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except FileNotFoundError:
-        raise InputError(f"{path} is missing") from None
+def _size(text: str) -> tuple[int, int]:
+    """`1280x720` as two numbers. Raises InputError."""
+    match = re.fullmatch(r"(\d{1,6})x(\d{1,6})", text)
+    if match is None:
+        raise InputError(f"--image-size is {text!r}, expected WIDTHxHEIGHT, as in 1280x720")
+    return int(match[1]), int(match[2])
 
 
 def stream(
-    source: Annotated[str, typer.Argument(help="A corpus .npz, a localize request .json, or 'actor'.")],
-    url: Annotated[str, typer.Option(help="The server.")] = "ws://127.0.0.1:8000/v1/stream",
-    speed: Annotated[
-        str, typer.Option(help="1 is real time, 2 twice as fast; 'max' as fast as the server takes.")
-    ] = "1",
+    source: Annotated[str, typer.Argument(help="A file or folder of poses (docs/files.md), or 'actor'.")],
+    url: Url = STREAM_URL,
+    speed: Speed = "1",
+    input_format: InputFormat = None,
+    fps: Fps = None,
+    layout: Layout = None,
+    image_size: ImageSize = None,
     sequence: Sequence = None,
-    chunk: Annotated[int, typer.Option(help="Frames in one message.", min=1, max=64)] = 1,
-    format: Annotated[StreamFormat, typer.Option(help="How events are printed.")] = StreamFormat.text,
-    partials: Annotated[Partials, typer.Option(help="Which events come before a final.")] = Partials.changes,
+    chunk: Chunk = 1,
+    format: Format = StreamFormat.text,
+    partials: Early = Partials.changes,
     seed: Seed = 0,
     seconds: Seconds = 60.0,
 ) -> None:
     """Play a recording into a live stream and print what the server says, as it says it."""
-    recording = read_recording(source, sequence, seed, seconds)
-    console = Console(highlight=False)
-    asked = {name: getattr(recording.request.options, name) for name in protocol.DecodingChoice.__struct_fields__}
+    recording = open_source(source, seed, seconds, input_format, fps, layout, image_size, sequence)
+    asked = {name: getattr(recording.options, name) for name in protocol.DecodingChoice.__struct_fields__}
     options = protocol.StreamOptions(partials=partials.value, **asked)
+    stream_recording(
+        url,
+        recording.people,
+        options=options,
+        model=recording.model,
+        chunk=chunk,
+        speed=_speed(speed),
+        heard=printer(format),
+    )
+
+
+def printer(format: StreamFormat) -> Callable[[protocol.ServerMessage], None]:
+    """What prints a server's messages as they come."""
+    console = Console(highlight=False)
 
     def heard(message: protocol.ServerMessage) -> None:
         if format is StreamFormat.json:
@@ -106,20 +177,13 @@ def stream(
         elif line := _line(message):
             console.print(line)
 
-    stream_recording(
-        url,
-        recording.people,
-        options=options,
-        model=recording.request.model,
-        chunk=chunk,
-        speed=_speed(speed),
-        heard=heard,
-    )
+    return heard
 
 
 def actor(seed: Seed = 0, seconds: Seconds = 60.0) -> None:
     """Print a performance of the scripted actor as a request of POST /v1/localize: a recording to try things with."""
-    typer.echo(encode(read_recording(ACTOR, None, seed, seconds).request))
+    [request] = perform_actor(seed, seconds).requests()
+    typer.echo(encode(request))
 
 
 def _speed(text: str) -> float | None:

@@ -18,7 +18,7 @@ from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from types import TracebackType
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import quote, urlsplit, urlunsplit
 
 import httpx
 import msgspec
@@ -28,6 +28,7 @@ from websockets.exceptions import ConnectionClosed, ConnectionClosedOK, InvalidH
 from websockets.typing import Subprotocol
 
 from poseline.codec import MSGPACK, Codec, decode_response, encode
+from poseline.decoding import DecodingOptions
 from poseline.errors import InputError, PoselineError
 from poseline.keypoints import pack_keypoints, write_keypoints, write_tracks
 from poseline.pose import Coordinates, PoseSequence
@@ -274,6 +275,25 @@ def localize(url: str, request: LocalizeRequest) -> LocalizeResponse:
     if answer.status_code != 200:
         raise _remote(answer.content, answer.status_code, url)
     return decode_response(answer.content)
+
+
+def model_thresholds(url: str, model: str = "default") -> DecodingOptions:
+    """How a server's model turns scores into segments where nobody asks for anything else; `url` as for `localize`.
+
+    Raises RemoteError, ConnectionFailed.
+    """
+    whole = address(url, "http", "/v1/localize")
+    url = f"{whole.removesuffix('/localize').removesuffix('/v1')}/v1/models/{quote(model, safe='')}"
+    try:
+        answer = httpx.get(url, timeout=_TIMEOUT)
+    except httpx.HTTPError as error:
+        raise ConnectionFailed(f"{url}: {error}") from None
+    if answer.status_code != 200:
+        raise _remote(answer.content, answer.status_code, url)
+    try:
+        return DecodingOptions.model_validate(answer.json()["decoding"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise ConnectionFailed(f"{url} does not say how it decodes: {error}") from None
 
 
 async def play(

@@ -82,6 +82,15 @@ def ranked(segments: Iterable[TimelineSegment], most: int | None = None) -> tupl
     return tuple(structs.replace(one, segment_id=f"s{n}") for n, one in enumerate(best, 1))
 
 
+def recording_length(clocks: Iterable[NDArray[np.float64]], fps: float) -> float:
+    """Seconds from the first frame of all tracks to the end of the last one, which lasts as long as frames do on average in
+    the longest track, or 1 / fps. clocks: the timestamps of each track."""
+    every = list(clocks)
+    longest = max(every, key=len)
+    last = (longest[-1] - longest[0]) / (len(longest) - 1) if len(longest) > 1 else 1 / fps
+    return round(float(max(one[-1] for one in every) - min(one[0] for one in every) + last), 6)
+
+
 def frame_rate(timestamps: NDArray[np.float64]) -> float | None:
     """Frames a second of a clock, by the median of its first steps; None for a single frame."""
     steps = np.diff(timestamps[:_CLOCK_STEPS])

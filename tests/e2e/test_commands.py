@@ -39,10 +39,16 @@ def streamed(server: ServerProcess, source: Path | str, *args: str) -> list[dict
     return [{name: one[name] for name in FIELDS} for one in messages if one["type"] == "segment.final"]
 
 
+def told(localized: subprocess.CompletedProcess[str]) -> list[dict[str, object]]:
+    """What `localize --format json` found, without the names that a stream gives otherwise."""
+    assert localized.returncode == 0, localized.stderr
+    return [{name: one[name] for name in FIELDS} for one in json.loads(localized.stdout)["segments"]]
+
+
 @pytest.mark.parametrize("chunk", ["1", "13", "64"])
 def test_stream_finds_what_localize_finds(server: ServerProcess, request_file: Path, chunk: str) -> None:
     done = poseline("localize", request_file, "--url", server.url + "/localize", "--format", "json")
-    whole = json.loads(done.stdout)["segments"]
+    whole = told(done)
     assert len(whole) > 10
     key = lambda one: (one["start"], one["label"])  # noqa: E731
     assert sorted(streamed(server, request_file, "--chunk", chunk), key=key) == sorted(whole, key=key)
@@ -51,7 +57,7 @@ def test_stream_finds_what_localize_finds(server: ServerProcess, request_file: P
 def test_localize_here_equals_localize_there(server: ServerProcess, request_file: Path, models: Path) -> None:
     there = poseline("localize", request_file, "--url", server.url + "/v1/localize", "--format", "csv")
     here = poseline("localize", request_file, "--models", models, "--format", "csv")
-    assert next(csv.DictReader(here.stdout.splitlines())).keys() == set(FIELDS)
+    assert next(csv.DictReader(here.stdout.splitlines())).keys() >= set(FIELDS)
     assert here.stdout == there.stdout
 
 
@@ -91,7 +97,7 @@ def test_a_missing_extra_names_its_installation(tmp_path: Path) -> None:
     ("args", "code", "message"),
     [
         (("stream", "nowhere.json"), 1, "invalid_input: nowhere.json is missing"),
-        (("stream", "film.mp4"), 1, "neither a .npz, nor a .json"),
+        (("stream", "film.mp4"), 1, "invalid_input: film.mp4 is missing"),
         (("stream", "actor", "--speed", "warp"), 1, "--speed is 'warp'"),
         (("stream", "actor", "--seconds", "2", "--url", "ws://127.0.0.1:9/v1/stream"), 1, "connection_failed"),
         (("localize", "actor", "--seconds", "2", "--url", "http://127.0.0.1:9/"), 1, "connection_failed"),
@@ -110,13 +116,13 @@ def test_mistakes_are_one_clear_line(args: tuple[str, ...], code: int, message: 
 def test_a_files_own_options_hold_everywhere(server: ServerProcess, request_file: Path, models: Path) -> None:
     """Asked for one class and a high threshold, the server, this process and the stream all obey."""
     asked = json.loads(request_file.read_text())
-    plain = json.loads(poseline("localize", request_file, "--models", models, "--format", "json").stdout)["segments"]
+    plain = told(poseline("localize", request_file, "--models", models, "--format", "json"))
     wanted = plain[0]["label"]
     asked["options"] |= {"classes": [wanted], "min_score": 0.5}
     path = request_file.with_name("asked.json")
     path.write_text(json.dumps(asked))
-    here = json.loads(poseline("localize", path, "--models", models, "--format", "json").stdout)["segments"]
-    there = json.loads(poseline("localize", path, "--url", server.url, "--format", "json").stdout)["segments"]
+    here = told(poseline("localize", path, "--models", models, "--format", "json"))
+    there = told(poseline("localize", path, "--url", server.url, "--format", "json"))
     assert {one["label"] for one in here} == {wanted}
     assert len(here) < len(plain)
     assert here == there

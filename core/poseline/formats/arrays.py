@@ -5,8 +5,9 @@ keypoints (or joints)   (T, V, C) or (M, T, V, C), float; C is 2 (x, y), 3 (x, y
 confidence              (T, V) or (M, T, V), optional, where it is not in the last column
 fps or timestamps       a number, or (T,) seconds
 layout                  name of a registered layout (or --layout), or the (V,) names of the joints
-space, y_axis, facing, dims, mirrored, track_ids    optional; as in docs/protocol.md, default camera_m in three dimensions
-                        and pixel in two
+space, y_axis, facing, dims, mirrored, image_size      optional, as in docs/protocol.md; by default camera_m in three
+                        dimensions and pixel in two
+track_ids               (M,) names, optional
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ def names_in(path: Path) -> set[str]:
 
 def read(path: Path, options: ReadOptions) -> dict[str, PoseSequence]:
     arrays = read_arrays(path)
-    joints, confidence, coordinates = _poses(path, arrays)
+    joints, confidence, coordinates = _poses(path, arrays, options)
     layout = _layout(path, arrays, options, joints.shape[2])
     times = _times(path, arrays, options, joints.shape[1])
     names = [str(one) for one in np.ravel(arrays.get("track_ids", np.array([f"p{m}" for m in range(len(joints))])))]
@@ -69,7 +70,7 @@ def read(path: Path, options: ReadOptions) -> dict[str, PoseSequence]:
     return gathering.people(layout, coordinates)
 
 
-def _poses(path: Path, arrays: Arrays) -> tuple[Floats, Floats, Coordinates]:
+def _poses(path: Path, arrays: Arrays, options: ReadOptions) -> tuple[Floats, Floats, Coordinates]:
     """Joints (M, T, V, 2 or 3), confidence (M, T, V) and what the numbers mean."""
     name = "keypoints" if "keypoints" in arrays else "joints"
     if name not in arrays:
@@ -100,8 +101,18 @@ def _poses(path: Path, arrays: Arrays) -> tuple[Floats, Floats, Coordinates]:
         y_axis=_word(path, arrays, "y_axis", ("up", "down"), None),
         facing=_word(path, arrays, "facing", ("+z", "-z"), "-z"),
         mirrored=bool(_one(path, arrays, "mirrored", False)),
+        image_size=options.image_size or _size(path, arrays),
     )
     return poses[..., :dims], confidence, coordinates_of(spec)
+
+
+def _size(path: Path, arrays: Arrays) -> tuple[int, int] | None:
+    size = arrays.get("image_size")
+    if size is None:
+        return None
+    if size.shape != (2,) or size.dtype.kind not in "iu":
+        raise ShapeMismatch(f"{path}: image_size is {size.dtype} {size.shape}, expected two whole numbers")
+    return int(size[0]), int(size[1])
 
 
 def _one(path: Path, arrays: Arrays, name: str, default: Any) -> Any:

@@ -106,12 +106,12 @@ def _header(timeline: Timeline) -> Iterable[str]:
 
 def _tier_lines(tiers: _Tiers, slots: Mapping[tuple[int, int], str]) -> Iterable[str]:
     used: set[str] = set()
-    for (track, lane), annotations in tiers.items():
+    for (track, lane), found in tiers.items():
         name = _unused(track or "track" if lane == 1 else f"{track} ({lane})", used)
         score = _unused(f"{name} score", used)
         who = f"PARTICIPANT={_attribute(track)}"
         yield f'<TIER LINGUISTIC_TYPE_REF="action" {who} TIER_ID={_attribute(name)}>'
-        for one, number, _, _ in annotations:
+        for one, number, _, _ in found:
             yield (
                 f'<ANNOTATION><ALIGNABLE_ANNOTATION ANNOTATION_ID="a{number}" TIME_SLOT_REF1="{slots[number, 1]}"'
                 f' TIME_SLOT_REF2="{slots[number, 2]}"><ANNOTATION_VALUE>{_text(one.label)}</ANNOTATION_VALUE>'
@@ -119,7 +119,7 @@ def _tier_lines(tiers: _Tiers, slots: Mapping[tuple[int, int], str]) -> Iterable
             )
         yield "</TIER>"
         yield f'<TIER LINGUISTIC_TYPE_REF="score" PARENT_REF={_attribute(name)} {who} TIER_ID={_attribute(score)}>'
-        for one, number, _, _ in annotations:
+        for one, number, _, _ in found:
             yield (
                 f'<ANNOTATION><REF_ANNOTATION ANNOTATION_ID="r{number}" ANNOTATION_REF="a{number}">'
                 f"<ANNOTATION_VALUE>{one.score!r}</ANNOTATION_VALUE></REF_ANNOTATION></ANNOTATION>"

@@ -5,9 +5,9 @@
                  world_landmarks, pose_world_landmarks, landmarks, pose_landmarks (or in camelCase: poseWorldLandmarks …)
     landmark     {"x", "y", "z", "visibility"} | [x, y, z] | [x, y, z, visibility]; or a frame's 99 or 132 numbers flat
 
-World landmarks (metres, origin between the hips, y down) are taken wherever a file has them. Image landmarks (0..1 of the
-picture) lose their z, which is no measure; with the picture's width and height they become pixels. Landmarks without a
-name are world landmarks if the middle of the hips stays at the origin, which is how MediaPipe defines them.
+World landmarks (metres, origin between the hips, y down) are taken wherever a file has them. Image landmarks (shares of the
+picture, z on x' scale) need the picture's size: in the file, or by --image-size. Landmarks without a name are world
+landmarks if the middle of the hips stays at the origin, which is how MediaPipe defines them.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import numpy as np
 from msgspec import Struct, structs
 
 from poseline.errors import BadTimestamps, InputError, ShapeMismatch
-from poseline.formats.reading import IMAGE, Gathering, ReadOptions, as_array, convert, frame_clock, read_listing
+from poseline.formats.reading import Gathering, ReadOptions, as_array, convert, frame_clock, read_listing
 from poseline.pose import Coordinates, PoseSequence
 from poseline.skeleton import Floats, layout
 
@@ -58,16 +58,21 @@ def read(path: Path, options: ReadOptions) -> dict[str, PoseSequence]:
     times = _times(path, frames, head, options)
     found = [_people(landmark_list, frame.where) for landmark_list, frame in zip(landmarks, frames, strict=True)]
     world = _are_world(frames, found)
-    size = (head.get("width"), head.get("height"))
-    pixels = np.array(convert(size, tuple[float, float], f"{path}, width and height")) if None not in size else None
     gathering = Gathering(path)
     for t, people in zip(times, found, strict=True):
         for n, pose in enumerate(people):
-            joints = pose[:, :3] if world else pose[:, :2] * (1 if pixels is None else pixels)
             sure = pose[:, 3] if pose.shape[1] > 3 else np.ones(_JOINTS, np.float32)
-            gathering.add(t, f"p{n}", joints, sure)
-    image = IMAGE if pixels is not None else Coordinates("normalized", 2, "down")
-    return gathering.people(layout("blazepose33"), WORLD if world else image)
+            gathering.add(t, f"p{n}", pose[:, :3], sure)
+    size = options.image_size or _size(path, head)
+    return gathering.people(
+        layout("blazepose33"), WORLD if world else Coordinates("normalized", 3, "down", image_size=size)
+    )
+
+
+def _size(path: Path, head: dict[str, object]) -> tuple[int, int] | None:
+    if "width" not in head or "height" not in head:
+        return None
+    return convert((head["width"], head["height"]), tuple[int, int], f"{path}, width and height")
 
 
 def _frames(path: Path) -> tuple[dict[str, object], list[_Frame]]:

@@ -81,7 +81,10 @@ POSE_FORMATS: dict[str, PoseFormat] = {
 
 def read_poses(path: Path, name: str | None = None, options: ReadOptions = ReadOptions()) -> People:  # noqa: B008
     """The people of a recording, in the named format or in the one that the file seems to be. Raises InputError."""
-    return POSE_FORMATS[name or format_of(path)].read(path, options)
+    name = name or format_of(path)
+    if name not in POSE_FORMATS:
+        raise InputError(f"unknown input format {name!r}; known: {', '.join(POSE_FORMATS)}", param="input_format")
+    return POSE_FORMATS[name].read(path, options)
 
 
 def format_of(path: Path) -> str:

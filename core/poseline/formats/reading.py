@@ -36,10 +36,12 @@ IMAGE = Coordinates("pixel", 2, "down")
 
 class ReadOptions(NamedTuple):
     """What the caller adds to a file. fps: its clock, needed where it has none, else instead of its own. layout: name of
-    the joints' layout, where the file leaves it open. sequence: which one of a corpus file."""
+    the joints' layout, where the file leaves it open. image_size: width and height of the picture, where the file has shares
+    of it and does not say. sequence: which one of a corpus file."""
 
     fps: float | None = None
     layout: str | None = None
+    image_size: tuple[int, int] | None = None
     sequence: str | None = None
 
 
