@@ -19,23 +19,21 @@ from math import inf
 from time import monotonic
 from typing import Any, Protocol
 
-from msgspec import to_builtins
-
 from poseline import protocol
 from poseline.errors import BadTimestamps, Draining, EngineFailure, InputError, Overloaded, PoselineError, TooLarge
-from poseline.online import class_mask
 from poseline.resampling import GridFrame
 from poseline.segments import Forced, SegmentEvent
-from poseline.translation import changed_options, coordinates_of, decoding_options, layout_of
+from poseline.translation import coordinates_of, layout_of
 from poseline_service.account import Account
 from poseline_service.errors import OutOfOrder
 from poseline_service.intake import Arrival
 from poseline_service.metrics import Metrics
+from poseline_service.options import SessionOptions
 from poseline_service.outbox import Outbox, segment_message
 from poseline_service.problems import close_code, error_message
 from poseline_service.scheduler import Top
 from poseline_service.settings import ServiceSettings
-from poseline_service.tracks import LATEST, LoadedModel, Track, TrackOptions, check_name, no_scale, notices
+from poseline_service.tracks import LATEST, LoadedModel, Track, check_name, no_scale, notices
 
 
 class Link(Protocol):
@@ -95,8 +93,7 @@ class Session:
             raise InputError(f"fps is {start.fps:g}, expected more than 0", param="fps")
         self._layout = layout_of(start.layout)
         self.converter = model.converter(self._layout, coordinates_of(start.coordinates))
-        self._choice = start.options
-        self._options = self._track_options(start.options)
+        self._options = SessionOptions(start.options, manifest)
         self._intake = model.intake
 
         self.unread: list[Arrival] = []
@@ -221,7 +218,7 @@ class Session:
         """Who will have left when a frame of that media time comes."""
         if now <= self._all_here_until:
             return []
-        gap, tracks = self._choice.gap_reset, self._tracks.values()
+        gap, tracks = self._options.gap_reset, self._tracks.values()
         absent = [track for track in tracks if now - track.last_t > gap]
         if not absent:
             self._all_here_until = min((track.last_t for track in tracks), default=now) + gap
@@ -254,7 +251,7 @@ class Session:
         if len(self._tracks) >= self._settings.tracks_per_session:
             return None
         try:
-            track = Track(name, self._model, self._options, self)
+            track = Track(name, self._model, self._options.of_track, self)
         except Overloaded:
             return None
         self._tracks[name] = track
@@ -275,27 +272,13 @@ class Session:
     def _update(self, changes: dict[str, Any]) -> None:
         """Other options for the frames that follow, or none and the reason why."""
         try:
-            choice = changed_options(self._choice, changes)
-            options = self._track_options(choice)
+            self._options = self._options.changed(changes)
         except InputError as error:
             self._outbox.post(error_message(error, fatal=False))
             return
-        self._choice, self._options = choice, options
         for track in self._tracks.values():
-            track.adjust(options)
-        self._outbox.post(protocol.SessionUpdated(options=self._effective()))
-
-    def _track_options(self, choice: protocol.StreamOptions) -> TrackOptions:
-        """Raises InputError."""
-        decoding = decoding_options(choice, self._manifest.decoding)
-        allowed = class_mask(self._manifest, choice.classes)
-        return TrackOptions(decoding, allowed, choice.gap_reset, choice.scores_hz, live=True)
-
-    def _effective(self) -> dict[str, Any]:
-        """Every option as it holds now."""
-        chosen = ("classes", "gap_reset", "partials", "scores_hz", "on_overload")
-        decoding = self._options.decoding.model_dump(exclude={"updates"})
-        return decoding | {name: to_builtins(getattr(self._choice, name)) for name in chosen}
+            track.adjust(self._options.of_track)
+        self._outbox.post(protocol.SessionUpdated(options=self._options.effective()))
 
     def _finish(self, step: _End) -> None:
         """End every track, acknowledge every frame, and say the last word."""
@@ -349,7 +332,7 @@ class Session:
             name = self._segment_ids[key]
             self._finals += event.phase == "final"
             self._metrics.segments.labels(self._manifest.name, event.label, event.phase).inc()
-            if event.phase == "started" and self._choice.partials != "none":
+            if event.phase == "started" and self._options.partials:
                 self._announced.add(name)
             if event.phase == "final" or name in self._announced:
                 self._outbox.post(segment_message(event, name, track.name))
@@ -383,7 +366,7 @@ class Session:
                 limits=self._settings.limits(),
                 algorithmic_latency=manifest.look_ahead / manifest.fps,
                 hop=1 / manifest.fps,
-                options=self._effective(),
+                options=self._options.effective(),
             )
         )
         for notice in notices(self.converter, manifest.layout):
