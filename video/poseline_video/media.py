@@ -176,7 +176,7 @@ def open_url(url: str, limits: ExtractionLimits) -> Video:
     if scheme not in _URLS:
         raise UnsupportedMedia(f"cameras are reached by {', '.join(_URLS)}, not {scheme}")
     options = {"format_whitelist": _URL_FORMATS, "codec_whitelist": ",".join(CODECS)}
-    options |= {"protocol_whitelist": _URL_PROTOCOLS, "fflags": "nobuffer"}
+    options |= {"protocol_whitelist": _URL_PROTOCOLS, "analyzeduration": "1000000"}
     if _URLS[scheme]:
         options["rtsp_transport"] = "tcp"  # passes walls that UDP does not, and loses nothing
     opening = lambda: av.open(url, "r", format=_URLS[scheme], options=options, timeout=_CAMERA_TIMEOUT)  # noqa: E731

@@ -25,8 +25,8 @@ from mediapipe.tasks.metadata import metadata_schema_py_generated as metadata
 from mediapipe.tasks.metadata import schema_py_generated as tflite
 
 from poseline.errors import PoseModelError
+from poseline_video import MODEL
 
-MODEL = "pose_landmarker_full.task"
 BROWSER = "tasks-vision"
 KNOWN = "551ee4a4280e2298f39f01905fc1e0019265f1474a7af5acb9a825f1ddf24d0a"
 """SHA-256 of the model that is made here."""
