@@ -87,7 +87,7 @@ class ServiceSettings(BaseSettings):
     queued_jobs: int = Field(64, ge=1, description="Jobs that wait, uploads included; more are refused with 503.")
     max_jobs: int = Field(512, ge=1, description="Jobs kept in all; the oldest that is over makes room for a new one.")
     job_ttl: float = Field(86_400.0, gt=0, description="Seconds after its end for which a job is kept: a day.")
-    job_folder: DirectoryPath | None = Field(None, description="Where jobs' files lie while they are kept; else the system's.")
+    job_folder: DirectoryPath | None = Field(None, description="Where jobs' files are kept; else the system's place.")
     job_disk_bytes: int = Field(
         8 * 1024**3, ge=1024, description="Bytes of all jobs' files: four of the largest videos."
     )
