@@ -61,7 +61,7 @@ class _Meta(Struct, frozen=True, omit_defaults=True):
 
 
 class _Task(Struct, frozen=True):
-    data: dict[str, msgspec.Raw]
+    data: dict[str, object]
     predictions: list[_Results] = []
     annotations: list[_Results] = []
     meta: _Meta = _Meta()
@@ -119,7 +119,7 @@ def read(data: bytes, fps: float | None = None) -> Timeline:
 
 def _source(task: _Task) -> str:
     """The task's video, under whatever name it stands."""
-    return next((msgspec.json.decode(value, type=str) for value in task.data.values() if value[:1] == b'"'), "")
+    return next((value for value in task.data.values() if isinstance(value, str)), "")
 
 
 def _segments(regions: Sequence[_Region], fps: float) -> list[TimelineSegment]:

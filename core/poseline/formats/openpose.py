@@ -32,8 +32,10 @@ MAX_FILES = 216_000
 """Frames of one folder: two hours at 30 a second."""
 
 
-def is_folder(path: Path) -> bool:
-    return path.is_dir() and any(_NUMBERED.search(one.name) for one in islice(path.iterdir(), 1000))
+def seems(path: Path) -> bool:
+    """Whether it is such a folder, or one of its files: `read` then tells what to give instead."""
+    names = islice(path.iterdir(), 1000) if path.is_dir() else [path]
+    return any(_NUMBERED.search(one.name) for one in names)
 
 
 class _Person(Struct, frozen=True):

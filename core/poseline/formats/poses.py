@@ -66,7 +66,7 @@ POSE_FORMATS: dict[str, PoseFormat] = {
     "corpus": PoseFormat(_read_corpus, (".npz",), _has("seq_ptr")),
     "npz": PoseFormat(arrays.read, (".npz",), _has("joints", "keypoints")),
     "ndjson": PoseFormat(stream.read, (".ndjson", ".jsonl")),
-    "openpose": PoseFormat(openpose.read, ("",), openpose.is_folder),
+    "openpose": PoseFormat(openpose.read, ("", ".json"), openpose.seems),
     "mmpose": PoseFormat(
         mmpose.read, (".json",), _holds('"instance_info"', '"keypoint_scores"', '"keypoints".*"scores"')
     ),

@@ -45,8 +45,9 @@ class ReadOptions(NamedTuple):
     sequence: str | None = None
 
 
-def read_bytes(path: Path, most: int = MAX_BYTES) -> bytes:
-    """The whole file. Raises InputError, TooLarge."""
+def read_bytes(path: Path, most: int | None = None) -> bytes:
+    """The whole file, of `MAX_BYTES` unless `most` says fewer. Raises InputError, TooLarge."""
+    most = MAX_BYTES if most is None else most
     with _open(path) as file:
         data = file.read(most + 1)
     if len(data) > most:
@@ -81,7 +82,7 @@ def read_lines(path: Path) -> Iterator[tuple[int, str]]:
                 raise InputError(f"{path}, line {number} is not text in UTF-8") from None
 
 
-def read_json(path: Path, kind: type[T], most: int = MAX_BYTES) -> T:
+def read_json(path: Path, kind: type[T], most: int | None = None) -> T:
     """A file's JSON as that type, with the NaN that Python's own writer puts into it. Raises InputError, TooLarge."""
     try:
         return convert(json.loads(read_bytes(path, most)), kind, str(path))

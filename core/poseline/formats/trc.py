@@ -44,7 +44,7 @@ _PARTS = (
     "foot",
 )
 _SPELLINGS = {"bigtoe": "big_toe", "smalltoe": "small_toe"}
-_WHOLE = {"hip": "pelvis", "hips": "pelvis", "midhip": "pelvis", "chip": "pelvis", "cshoulder": "neck"}
+_WHOLE = {"hip": "pelvis", "hips": "pelvis", "midhip": "pelvis", "chip": "pelvis", "cshoulder": "shoulder_center"}
 
 
 def read(path: Path, options: ReadOptions) -> dict[str, PoseSequence]:
