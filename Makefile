@@ -4,7 +4,7 @@ VENV := .venv
 SERVE := .venv-serve
 BIN := $(VENV)/bin
 
-.PHONY: setup serve test check bench demo clean
+.PHONY: setup serve test check bench demo screenshots clean
 
 setup: $(VENV)/.ready          ## .venv with every extra that development needs
 serve: $(SERVE)/.ready         ## the server with the default model, on http://127.0.0.1:8000
@@ -36,6 +36,9 @@ bench: $(VENV)/.ready          ## speed: the engine beside its limit and its riv
 
 demo: $(VENV)/.ready           ## train on the scripted actor from nothing, export, serve, localize
 	scripts/demo.sh $(BIN)
+
+screenshots: $(VENV)/.ready    ## every state of the console as a picture, in screenshots/
+	$(BIN)/python scripts/screenshots.py
 
 clean:
 	rm -rf $(VENV) $(SERVE) runs/demo
