@@ -18,7 +18,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -128,14 +128,15 @@ class Extraction:
     duration: float | None
     frames: int | None
 
-    def __init__(self, request: Request) -> None:
+    def __init__(self, request: Request, program: Sequence[str] = ("-m", "poseline_video.worker")) -> None:
+        """program: what Python is to run."""
         self.progress = 0.0
         self._limits = request.limits
         self._lock = threading.Lock()
         self._cancelled = False
         self._buffer = bytearray()
         self._begin = time.monotonic()
-        self._process = _start()
+        self._process = _start(program)
         try:
             self._ask(request)
             first = self._receive()
@@ -346,7 +347,7 @@ def _kind(source: Path | str) -> tuple[Kind, str]:
     return "file", str(Path(source).absolute())
 
 
-def _start() -> subprocess.Popen[bytes]:
+def _start(program: Sequence[str]) -> subprocess.Popen[bytes]:
     """The process, with nothing of this one's environment but where its code is."""
     environment = {
         "PATH": os.defpath,
@@ -356,7 +357,7 @@ def _start() -> subprocess.Popen[bytes]:
         "OPENBLAS_NUM_THREADS": "1",  # numpy must start no thread before the process is isolated
     }
     return subprocess.Popen(
-        [sys.executable, "-W", "ignore", "-m", "poseline_video.worker"],
+        [sys.executable, "-W", "ignore", *program],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,

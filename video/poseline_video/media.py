@@ -13,11 +13,11 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
+from typing import Any
 
 import av
 import av.container
@@ -36,12 +36,14 @@ _MODERN = ("h264", "hevc", "av1", "libdav1d", "vp8", "vp9", "libvpx", "libvpx-vp
 CODECS = frozenset((*_MODERN, "mpeg4", "mpeg1video", "mpeg2video", "mjpeg", "prores"))
 _CAMERA_CODECS = frozenset(("rawvideo",))
 _FIRST_BYTES = 2048
-_UNREADABLE_IN_A_ROW = 200
-"""Packets. A broken place costs a few; this many are no video any more."""
+_UNREADABLE, _UNREADABLE_SHARE = 20, 0.2
+"""Packets, and share of all so far, that may be unreadable: a broken place costs a few, up to the next key picture."""
 _MAY_END_EARLY = 1.0
 """Seconds by which pictures may fall short of what the container claims, or a tenth if that is more."""
 _CAMERA_TIMEOUT = (10.0, 10.0)
 """Seconds to open and to the next packet."""
+_FIRST_LOOK = "1000000"
+"""Microseconds of a camera that are looked at before it counts as open."""
 _URLS = {"rtsp": "rtsp", "rtsps": "rtsp", "http": None, "https": None}
 """Scheme → its demuxer; None: one of `_URL_FORMATS` by its bytes."""
 _URL_FORMATS = "mpegts,mpjpeg,mjpeg,matroska,webm,rtsp,sdp,rtp"
@@ -78,14 +80,6 @@ class Video:
         codec.options = {"max_pixels": str(limits.pixels[0] * limits.pixels[1])}
         codec.thread_type = "SLICE" if endless else "AUTO"  # decoding ahead would make a camera late
 
-    def __enter__(self) -> Video:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._container.close()
-
     def pictures(self) -> Iterator[Picture]:
         """Raises MediaDamaged, MediaTooLarge, MediaTooLong."""
         last = -1.0
@@ -114,19 +108,17 @@ class Video:
             yield float((tick - first) * (frame.time_base or 0)), frame
 
     def _decoded(self) -> Iterator[av.VideoFrame]:
-        """A packet that cannot be decoded is passed over, as players do; too many in a row are an error."""
-        unreadable = 0
+        """A packet that cannot be decoded is passed over, as players do; too many are an error."""
+        packets = unreadable = 0
         try:
             for packet in self._container.demux(self._stream):
+                packets += 1
                 try:
-                    frames = packet.decode()
-                    unreadable = 0
+                    yield from packet.decode()  # type: ignore[misc]
                 except (av.error.InvalidDataError, av.error.ArgumentError) as error:
                     unreadable += 1
-                    if unreadable > _UNREADABLE_IN_A_ROW:
-                        raise MediaDamaged(f"{unreadable} packets in a row cannot be decoded") from error
-                    continue
-                yield from frames  # type: ignore[misc]
+                    if unreadable > max(_UNREADABLE, packets * _UNREADABLE_SHARE):
+                        raise MediaDamaged(f"{unreadable} of {packets} packets cannot be decoded") from error
         except av.error.FFmpegError as error:
             raise MediaDamaged(f"it cannot be read on: {error.strerror}") from error
 
@@ -160,51 +152,50 @@ class Video:
         return np.ascontiguousarray(np.rot90(pixels, frame.rotation // 90))
 
 
-def open_file(path: Path, limits: ExtractionLimits) -> Video:
+@contextmanager
+def open_file(path: Path, limits: ExtractionLimits) -> Iterator[Video]:
     """Raises UnsupportedMedia, NoVideo, MediaTooLarge, MediaTooLong, MediaDamaged."""
-    av.logging.set_level(None)
-    source = _Bytes(path, limits.bytes)
-    format_ = _container(source.head())
-    options = {"format_whitelist": format_, "codec_whitelist": ",".join(CODECS), "protocol_whitelist": "none"}
-    return _open(limits, False, lambda: av.open(source, "r", format=format_, options=options, io_open=_refuse))
+    with closing(_Bytes(path, limits.bytes)) as source:
+        demuxer = _container(source.head())
+        options = {"format_whitelist": demuxer, "protocol_whitelist": "none"}
+        with _opened(source, demuxer, CODECS, options, io_open=_refuse) as container:
+            yield Video(container, limits, endless=False)
 
 
-def open_url(url: str, limits: ExtractionLimits) -> Video:
+@contextmanager
+def open_url(url: str, limits: ExtractionLimits) -> Iterator[Video]:
     """A network camera: RTSP, or MPEG-TS, Matroska or motion JPEG over HTTP. Raises like `open_file`."""
-    av.logging.set_level(None)
     scheme = url.partition("://")[0].lower()
     if scheme not in _URLS:
         raise UnsupportedMedia(f"cameras are reached by {', '.join(_URLS)}, not {scheme}")
-    options = {"format_whitelist": _URL_FORMATS, "codec_whitelist": ",".join(CODECS)}
-    options |= {"protocol_whitelist": _URL_PROTOCOLS, "analyzeduration": "1000000"}
+    options = {"format_whitelist": _URL_FORMATS, "protocol_whitelist": _URL_PROTOCOLS, "analyzeduration": _FIRST_LOOK}
     if _URLS[scheme]:
         options["rtsp_transport"] = "tcp"  # passes walls that UDP does not, and loses nothing
-    opening = lambda: av.open(url, "r", format=_URLS[scheme], options=options, timeout=_CAMERA_TIMEOUT)  # noqa: E731
-    return _open(limits, True, opening)
+    with _opened(url, _URLS[scheme], CODECS, options, timeout=_CAMERA_TIMEOUT) as container:
+        yield Video(container, limits, endless=True)
 
 
-def open_webcam(number: int, limits: ExtractionLimits) -> Video:
+@contextmanager
+def open_webcam(number: int, limits: ExtractionLimits) -> Iterator[Video]:
     """A camera of this machine, by its number under Video4Linux. Raises like `open_file`."""
-    av.logging.set_level(None)
     device = f"/dev/video{number}"
     if not Path(device).exists():
         raise UnsupportedMedia(f"there is no camera {device}")
-    options = {"video_size": "640x480", "framerate": "30", "codec_whitelist": ",".join(CODECS | _CAMERA_CODECS)}
-    return _open(
-        limits, True, lambda: av.open(device, "r", format="video4linux2", options=options, timeout=_CAMERA_TIMEOUT)
-    )
+    options = {"video_size": "640x480", "framerate": "30"}
+    codecs = CODECS | _CAMERA_CODECS
+    with _opened(device, "video4linux2", codecs, options, timeout=_CAMERA_TIMEOUT) as container:
+        yield Video(container, limits, endless=True)
 
 
-def _open(limits: ExtractionLimits, endless: bool, opening: Callable[[], av.container.InputContainer]) -> Video:
+def _opened(
+    file: object, demuxer: str | None, codecs: frozenset[str], options: dict[str, str], **how: Any
+) -> av.container.InputContainer:
+    av.logging.set_level(None)
+    options["codec_whitelist"] = ",".join(codecs)
     try:
-        container = opening()
+        return av.open(file, "r", format=demuxer, options=options, metadata_errors="replace", **how)
     except av.error.FFmpegError as error:
         raise MediaDamaged(f"it cannot be opened: {error.strerror}") from error
-    try:
-        return Video(container, limits, endless=endless)
-    except BaseException:
-        container.close()
-        raise
 
 
 def _container(head: bytes) -> str:
@@ -233,10 +224,10 @@ class _Bytes:
             raise UnsupportedMedia(f"there is no file {path.name!r}")
         if not stat.S_ISREG(path.stat().st_mode):
             raise UnsupportedMedia("it is no regular file")
+        if (size := path.stat().st_size) > most:
+            raise MediaTooLarge(f"{size} bytes, at most {most} are taken")
         self._file = path.open("rb", buffering=0)
         self._most = most
-        if (size := os.fstat(self._file.fileno()).st_size) > most:
-            raise MediaTooLarge(f"{size} bytes, at most {most} are taken")
 
     def head(self) -> bytes:
         head = self._file.read(_FIRST_BYTES)
@@ -260,5 +251,4 @@ class _Bytes:
         return True
 
     def close(self) -> None:
-        with suppress(OSError):
-            self._file.close()
+        self._file.close()

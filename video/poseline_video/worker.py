@@ -13,10 +13,11 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from poseline.errors import PoselineError
+from poseline.errors import ExtractionFailed, MediaTooLarge, PoselineError
 from poseline_video.isolation import cut_off, give_up
 from poseline_video.wire import End, Failure, Frame, Message, Opened, Request, Seen, decode_request, encode
 
@@ -39,7 +40,9 @@ def main() -> None:
     except PoselineError as error:
         _say(out, Failure(error.code, error.detail))
     except MemoryError:
-        _say(out, Failure("media_too_large", "it takes more memory than allowed"))
+        _say(out, Failure(MediaTooLarge.code, "it takes more memory than allowed"))
+    except Exception as error:  # neither decoder nor model is ours
+        _say(out, Failure(ExtractionFailed.code, f"{type(error).__name__}: {error}"))
     os._exit(0)  # the decoding thread may sit in the library
 
 
@@ -66,7 +69,7 @@ def _say(out: BinaryIO, message: Message) -> None:
     out.write(encode(message))
 
 
-def _open(request: Request) -> Video:
+def _open(request: Request) -> AbstractContextManager[Video]:
     from poseline_video.media import open_file, open_url, open_webcam
 
     match request.kind:
