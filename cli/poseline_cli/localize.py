@@ -85,7 +85,7 @@ def _watched(path: Path, people: int, pose_model: Path, bar: Bar) -> Recording:
 
     step = bar.begin("watching the video")
     video = extract_people(path, model=pose_model, people=people, on_progress=step)
-    return Recording(path.name, video.people, fps=video.fps)
+    return Recording(path.name, video.people, fps=video.fps, duration=video.duration)
 
 
 def _there(url: str, recording: Recording, bar: Bar) -> Timeline:
@@ -149,7 +149,7 @@ def _timeline(
     return Timeline(
         source=recording.name,
         segments=ranked(found, recording.options.max_segments),
-        duration=recording_length(clocks, fps),
+        duration=recording.duration or recording_length(clocks, fps),
         fps=recording.fps or frame_rate(max(clocks, key=len)) or fps,
         layout=recording.layout,
         model=model,

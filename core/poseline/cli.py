@@ -64,13 +64,14 @@ ImageSize = Annotated[
 
 @dataclass(frozen=True)
 class Recording:
-    """Its people by name, and what a file that is a request of `POST /v1/localize` itself asks for. fps: of the source's
-    frames, where it is known better than by their times."""
+    """Its people by name, and what a file that is a request of `POST /v1/localize` itself asks for. fps, duration (seconds):
+    of the source, where they are known better than by the times at which people were seen."""
 
     name: str
     people: Mapping[str, PoseSequence]
     request: LocalizeRequest | None = None
     fps: float | None = None
+    duration: float | None = None
 
     @property
     def model(self) -> str:
