@@ -46,7 +46,8 @@ class Console:
     """One page, what it said to the server and what it heard, what it complained about and whom it asked."""
 
     def __init__(self, browser: Browser, server: ServerProcess, **context: Any) -> None:
-        self.page: Page = browser.new_page(**({"viewport": {"width": 1360, "height": 860}} | context))
+        options: dict[str, Any] = {"viewport": {"width": 1360, "height": 860}} | context
+        self.page: Page = browser.new_page(**options)
         self.page.set_default_timeout(PATIENCE)
         self.sent: list[dict[str, Any]] = []
         self.heard: list[dict[str, Any]] = []

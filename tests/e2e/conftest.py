@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import Browser, sync_playwright
 
 from browser import CHROMIUM, Console, launch
 from servers import ServerProcess
@@ -39,15 +39,17 @@ def default_server() -> Iterator[ServerProcess]:
 def console() -> Iterator[Callable[..., Console]]:
     """Opens a console: `console(server, *flags of Chromium, **options of the page)`."""
     opened: list[Console] = []
+    browsers: list[Browser] = []
     with sync_playwright() as playwright:
 
         def start(server: ServerProcess, *flags: str, **context: Any) -> Console:
-            opened.append(Console(launch(playwright, *flags), server, **context))
+            browsers.append(launch(playwright, *flags))
+            opened.append(Console(browsers[-1], server, **context))
             return opened[-1]
 
         yield start
-        for one in opened:
-            one.page.context.browser.close()
+        for browser in browsers:
+            browser.close()
     for one in opened:
         assert one.complaints == []
         assert one.strangers == []

@@ -48,6 +48,6 @@ def test_nothing_beside_that_folder_is_served(serve: Callable[..., ServerProcess
 def test_a_layout_tells_its_way_to_body16(server: ServerProcess) -> None:
     shape = httpx.get(server.url + "/v1/layouts/blazepose33").json()
     weights = conversion(layout("blazepose33"), BODY16).weights
-    told = [dict((int(j), weight) for j, weight in row) for row in shape["to_body16"]]
+    told = [{int(j): weight for j, weight in row} for row in shape["to_body16"]]
     assert told == [{int(j): round(float(row[j]), 6) for j in row.nonzero()[0]} for row in weights]
     assert told[0] == {23: 0.5, 24: 0.5}

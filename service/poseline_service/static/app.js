@@ -262,7 +262,7 @@ function proceed() {
 /** Nothing more will be sent. */
 function finish() {
   ended = true;
-  if (source.live) source.close();
+  if (source.live) source.close(); // stopped here, or gone by itself
   stream.send({ type: "session.close" });
 }
 
@@ -344,7 +344,7 @@ function draw(dt) {
   $("action").classList.toggle("none", !label);
   figures.draw(state === "live" && playing, opened && source.cost);
   const left = Math.ceil(waiting);
-  $("countdown").textContent = waiting <= 0 ? "" : state === "ended" ? `· next in ${left} s` : `in ${left} s`;
+  $("countdown").textContent = waiting <= 0 || replay ? "" : state === "ended" ? `· next in ${left} s` : `in ${left} s`;
 }
 
 // --- controls -------------------------------------------------------------------------------------------------------
@@ -378,6 +378,10 @@ $("scene").addEventListener("dragover", (event) => event.preventDefault());
 $("scene").addEventListener("drop", (event) => {
   event.preventDefault();
   if (event.dataTransfer.files.length) open(event.dataTransfer.files[0]);
+});
+document.addEventListener("visibilitychange", () => {
+  // Pictures of a hidden tab are not seen: a video waits, as the clock of known poses does.
+  if (opened && source.picture && !source.live && playing && !ended) source.pause(document.hidden);
 });
 shortcuts({
   " ": () => source && toggle(),

@@ -47,5 +47,5 @@ export class Figures {
 }
 
 function put(id, text) {
-  $(id).textContent = text || "–";
+  if ($(id).textContent !== (text || "–")) $(id).textContent = text || "–";
 }

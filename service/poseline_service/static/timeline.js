@@ -176,12 +176,17 @@ export class Timeline {
       event.preventDefault();
       this.look(this.view.from + pixels * scale());
     }, { passive: false });
-    let grip;
-    this.root.addEventListener("pointerdown", ({ clientX: x, isPrimary }) => (grip = isPrimary ? { x, from: this.view.from } : undefined));
-    for (const end of ["pointerup", "pointercancel"]) addEventListener(end, () => (grip = undefined));
-    addEventListener("pointermove", ({ clientX: x }) => {
-      if (grip && Math.abs(x - grip.x) > 8) this.look(grip.from + (grip.x - x) * scale());
+    let grip, moved;
+    this.root.addEventListener("pointerdown", ({ clientX: x, isPrimary }) => {
+      [grip, moved] = [isPrimary ? { x, from: this.view.from } : undefined, false];
     });
+    addEventListener("pointermove", ({ clientX: x }) => {
+      moved ||= Boolean(grip) && Math.abs(x - grip.x) > 8;
+      if (grip && moved) this.look(grip.from + (grip.x - x) * scale());
+    });
+    for (const end of ["pointerup", "pointercancel"]) addEventListener(end, () => (grip = undefined));
+    // What ends a drag is no click.
+    this.root.addEventListener("click", (event) => moved && event.detail && event.stopPropagation(), { capture: true });
   }
 
   // --- every frame ------------------------------------------------------------------------------------------------
