@@ -7,7 +7,7 @@ import { ask, clamp } from "./page.js";
 
 const TORSO = 0.5; // metres from pelvis to neck; what is far from it is in another unit
 const ANKLE = 0.085; // metres over the floor
-const HOLD = 0.5; // seconds for which somebody who is not seen stays drawn
+const HOLD = 1; // seconds for which a pose stays drawn while the next one is awaited; slow machines find few
 const [PELVIS, NECK, ANKLES] = [0, 2, [12, 15]];
 
 /** How one layout in one kind of coordinates becomes body16: metres, y up, facing +z. */
