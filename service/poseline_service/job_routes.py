@@ -14,17 +14,15 @@ from poseline.codec import decode_response, decode_video_request, encode
 from poseline.errors import InputError
 from poseline.formats.timelines import FORMATS, timeline_format
 from poseline.protocol import JobList, JobStatus, LocalizeRequest, LocalizeResponse, VideoRequest
-from poseline_service.errors import UnsupportedEncoding, UnsupportedMedia
+from poseline_service.errors import UnknownJob, UnsupportedEncoding, UnsupportedMedia
 from poseline_service.jobs import UPLOAD, Job, Source
 from poseline_service.openapi import body_of, result_of
-from poseline_service.recordings import check_request
 from poseline_service.runtime import Runtime
-from poseline_service.sources import RecordingSource, VideoSource, check_video, wanted_of
+from poseline_service.sources import RecordingSource, VideoSource, check_video, check_wanted
 from poseline_service.tracks import LoadedModel
 from poseline_service.uploads import Upload, receive, safe_name
 
 router = APIRouter(prefix="/v1/jobs")
-_MOST_PEOPLE = 4
 _LONGEST_KEY = 255
 
 
@@ -45,7 +43,7 @@ def _told(job: Job, status: int = 200) -> Response:
 async def submit(
     request: Request,
     key: Annotated[str | None, Header(alias="Idempotency-Key", min_length=1, max_length=_LONGEST_KEY)] = None,
-    people: Annotated[int | None, Query(ge=1, le=_MOST_PEOPLE)] = None,
+    people: Annotated[int | None, Query(ge=1)] = None,
 ) -> Response:
     runtime = _runtime(request)
     settings, model = runtime.settings, runtime.admit()
@@ -88,9 +86,7 @@ def _wanted(upload: Upload, people: int | None, model: LoadedModel) -> VideoRequ
         people = int(number) if number.isascii() and number.isdigit() and len(number) < 4 else 0
     if people is not None:
         wanted = msgspec.structs.replace(wanted, people=people)
-    if not 1 <= wanted.people <= _MOST_PEOPLE:
-        raise InputError(f"people is {wanted.people}, expected 1 to {_MOST_PEOPLE}", param="people")
-    check_request(wanted_of(wanted), model)
+    check_wanted(wanted, model)
     return wanted
 
 
@@ -127,7 +123,10 @@ async def result(request: Request, job_id: str, format: str = "json") -> Respons
 
 def _written(job: Job, path: Path, format: str) -> bytes:
     """The answer itself as JSON; every other format through the timeline's writers."""
-    answer = path.read_bytes()
+    try:
+        answer = path.read_bytes()
+    except FileNotFoundError:  # forgotten in this very moment
+        raise UnknownJob("the job was forgotten") from None
     if format == "json":
         return answer
     assert job.about is not None

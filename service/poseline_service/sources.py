@@ -17,12 +17,12 @@ import msgspec
 import numpy as np
 
 from poseline.codec import encode
-from poseline.errors import ExtractionCancelled, TooLarge
+from poseline.errors import ExtractionCancelled, InputError, TooLarge
 from poseline.keypoints import write_keypoints
 from poseline.protocol import CoordinatesSpec, JobKind, LocalizeRequest, Notice, VideoRequest
 from poseline_service.errors import VideoUnavailable
 from poseline_service.jobs import POSES, UPLOAD, Told
-from poseline_service.recordings import Recording, native_recording, read_recording
+from poseline_service.recordings import Recording, check_request, native_recording, read_recording
 from poseline_service.settings import ServiceSettings
 from poseline_service.tracks import LoadedModel
 from poseline_service.uploads import JobFolder
@@ -68,13 +68,23 @@ class RecordingSource:
         """It takes seconds."""
 
 
-def wanted_of(request: VideoRequest) -> LocalizeRequest:
+def check_wanted(request: VideoRequest, model: LoadedModel) -> None:
+    """What can be told before the video is opened. Raises InputError and what `check_request` does."""
+    from poseline_video.extraction import MOST_PEOPLE
+
+    if not 1 <= request.people <= MOST_PEOPLE:
+        raise InputError(f"people is {request.people}, expected 1 to {MOST_PEOPLE}", param="people")
+    check_request(_recording_request(request), model)
+
+
+def _recording_request(request: VideoRequest) -> LocalizeRequest:
     """What a recording of the people in a video would be asked for."""
-    landmarks = CoordinatesSpec("world_m", 3, "down", "-z")
+    from poseline_video.extraction import COORDINATES, LAYOUT
+
     return LocalizeRequest(
         tracks=[],
-        layout="blazepose33",
-        coordinates=landmarks,
+        layout=LAYOUT.name,
+        coordinates=CoordinatesSpec(COORDINATES.space, COORDINATES.dims, COORDINATES.y_axis, COORDINATES.facing),
         id=request.id,
         model=request.model,
         options=request.options,
@@ -101,14 +111,14 @@ class VideoSource:
     def read(self, model: LoadedModel, folder: JobFolder, progress: Told) -> Recording:
         from poseline_video.extraction import ExtractionLimits, gather_people, open_extraction
 
-        settings, request = self.settings, wanted_of(self.request)
+        settings, request = self.settings, _recording_request(self.request)
         limits = ExtractionLimits(bytes=settings.video_bytes, seconds=settings.video_seconds)
         clock: list[float] = []
         with open_extraction(
             folder.path / UPLOAD, model=settings.pose / POSE_MODEL, people=self.request.people, limits=limits
         ) as extraction:
             self._begin(extraction)
-            people = gather_people(self._watched(extraction, clock, folder, progress))
+            people = gather_people(self._watched(extraction, request, clock, folder, progress))
         times = np.array(clock)
         if not people:
             nobody = Notice("nobody_seen", f"nobody was seen in {len(clock)} pictures")
@@ -128,12 +138,12 @@ class VideoSource:
             self._extraction = extraction
 
     def _watched(
-        self, extraction: Extraction, clock: list[float], folder: JobFolder, progress: Told
+        self, extraction: Extraction, head: LocalizeRequest, clock: list[float], folder: JobFolder, progress: Told
     ) -> Iterator[ExtractedFrame]:
         """The frames as they come: timed, counted, and written down where that is wanted."""
         seen, most = 0, self.settings.max_frames
         with ExitStack() as at_end:
-            poses = at_end.enter_context(_PoseFile(folder, wanted_of(self.request))) if self.request.poses else None
+            poses = at_end.enter_context(_PoseFile(folder, head)) if self.request.poses else None
             for frame in extraction:
                 seen += len(frame.people)
                 if seen > most:

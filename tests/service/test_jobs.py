@@ -22,22 +22,23 @@ LONG = long_recording()
 
 
 @pytest.fixture(scope="module")
-def server(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the server keeps its jobs' files."""
+    return tmp_path_factory.mktemp("jobs")
+
+
+@pytest.fixture(scope="module")
+def server(models: Path, folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     """Takes videos, as far as it knows: its pose model is a file that no test here gets to."""
-    pose, folder = tmp_path_factory.mktemp("pose"), tmp_path_factory.mktemp("jobs")
+    pose = tmp_path_factory.mktemp("pose")
     (pose / "pose_landmarker_full.task").write_bytes(b"no model")
     limits = {"video_bytes": 3_000_000, "job_bytes": 2_000_000, "job_decompressed_bytes": 2_000_000}
     process = ServerProcess(models, pose=pose, job_folder=folder, idle_seconds=1, **limits)
-    process.folder = folder  # type: ignore[attr-defined]
     try:
         yield process.ready()
     finally:
         process.stop()
     assert files_in(folder) == []
-
-
-def folder_of(server: ServerProcess) -> Path:
-    return server.folder  # type: ignore[attr-defined]
 
 
 def test_a_job_says_what_the_request_says(server: ServerProcess) -> None:
@@ -148,7 +149,7 @@ WRONG: dict[str, tuple[bytes, dict[str, str], int, str]] = {
 
 
 @pytest.mark.parametrize("name", WRONG)
-def test_bad_uploads_are_problems_and_leave_nothing(server: ServerProcess, name: str) -> None:
+def test_bad_uploads_are_problems_and_leave_nothing(server: ServerProcess, folder: Path, name: str) -> None:
     content, headers, status, code = WRONG[name]
     before = len(httpx.get(f"{server.url}/v1/jobs").json()["jobs"])
     given = {"Content-Type": "multipart/form-data; boundary=x"} | headers
@@ -156,7 +157,7 @@ def test_bad_uploads_are_problems_and_leave_nothing(server: ServerProcess, name:
     assert (answer.status_code, answer.json()["code"]) == (status, code)
     assert answer.headers["content-type"] == "application/problem+json"
     assert len(httpx.get(f"{server.url}/v1/jobs").json()["jobs"]) == before
-    assert not [path for path in files_in(folder_of(server)) if path.name == "upload"]
+    assert not [path for path in files_in(folder) if path.name == "upload"]
 
 
 VIDEO = {"Content-Type": "video/mp4"}
@@ -172,7 +173,7 @@ TOO_LARGE = {
 
 
 @pytest.mark.parametrize("name", TOO_LARGE)
-def test_a_file_over_the_limit_is_refused_while_it_comes(server: ServerProcess, name: str) -> None:
+def test_a_file_over_the_limit_is_refused_while_it_comes(server: ServerProcess, folder: Path, name: str) -> None:
     content, headers = TOO_LARGE[name]
     if name == "declared":
         with socket.create_connection(("127.0.0.1", server.port)) as caller:  # the body never comes
@@ -182,7 +183,7 @@ def test_a_file_over_the_limit_is_refused_while_it_comes(server: ServerProcess, 
     else:
         answer = httpx.post(f"{server.url}/v1/jobs", content=content, headers=headers)
         assert (answer.status_code, answer.json()["code"]) == (413, "too_large")
-    assert not [path for path in files_in(folder_of(server)) if path.name == "upload"]
+    assert not [path for path in files_in(folder) if path.name == "upload"]
 
 
 @pytest.mark.parametrize("how", ["gone", "silent"])
@@ -298,19 +299,17 @@ def test_without_eyes_only_videos_are_refused(serve: Callable[..., ServerProcess
 
 
 @pytest.mark.parametrize("name", ["../../etc/cron.d/x.mp4", 'a"b\\..\\c.mp4', "ü" * 500 + ".mp4"])
-def test_a_video_that_is_none_fails_and_its_name_is_a_label(server: ServerProcess, name: str) -> None:
+def test_a_video_that_is_none_fails_and_its_name_is_a_label(server: ServerProcess, folder: Path, name: str) -> None:
     answer = httpx.post(f"{server.url}/v1/jobs", files={"file": (name, b"\0" * 5000, "video/mp4")})
     status = over(server, accepted(answer))
     assert (status["kind"], status["state"], status["error"]["code"]) == ("video", "failed", "unsupported_media")
     assert "/" not in status["source"]
     assert len(status["source"]) <= 128
-    emptied_upload = [path for path in files_in(folder_of(server)) if path.name == "upload"]
-    assert emptied_upload == []
+    assert not [path for path in files_in(folder) if path.name == "upload"]
 
 
-def test_idle_folder(server: ServerProcess) -> None:
-    """Forgetting every job leaves nothing."""
+def test_forgetting_every_job_leaves_nothing(server: ServerProcess, folder: Path) -> None:
     for one in httpx.get(f"{server.url}/v1/jobs").json()["jobs"]:
         over(server, f"/v1/jobs/{one['id']}")
         httpx.delete(f"{server.url}/v1/jobs/{one['id']}")
-    emptied(folder_of(server))
+    emptied(folder)

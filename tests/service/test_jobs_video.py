@@ -51,10 +51,14 @@ def long(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 
 
 @pytest.fixture(scope="module")
-def server(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    folder = tmp_path_factory.mktemp("jobs")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the server keeps its jobs' files."""
+    return tmp_path_factory.mktemp("jobs")
+
+
+@pytest.fixture(scope="module")
+def server(models: Path, folder: Path) -> Iterator[ServerProcess]:
     process = ServerProcess(models, pose=POSE, job_folder=folder, video_seconds=400)
-    process.folder = folder  # type: ignore[attr-defined]
     try:
         yield process.ready()
     finally:
@@ -117,7 +121,9 @@ def test_the_same_is_the_same_bytes_and_the_same_request(server: ServerProcess, 
     over(server, first)
 
 
-def test_a_cancelled_video_leaves_no_process_and_no_file(server: ServerProcess, long: bytes, short: bytes) -> None:
+def test_a_cancelled_video_leaves_no_process_and_no_file(
+    server: ServerProcess, folder: Path, long: bytes, short: bytes
+) -> None:
     running, queued = send(server, long), send(server, short)
     processes = extracting(server, running)
     assert httpx.get(server.url + queued).json()["state"] == "queued"
@@ -127,7 +133,6 @@ def test_a_cancelled_video_leaves_no_process_and_no_file(server: ServerProcess, 
     assert not any(one.is_running() for one in processes)
     assert over(server, queued)["state"] == "succeeded"
     assert children(server) == []
-    folder: Path = server.folder  # type: ignore[attr-defined]
     assert not [path for path in files_in(folder) if path.name != "result.json"]
 
 
@@ -148,8 +153,7 @@ def test_bad_media_fail_with_the_extractors_code(
         "a playlist": b"#EXTM3U\nhttp://127.0.0.1/\n" * 99,
         "too wide": write_video(tmp_path / "wide.mp4", 0.1, 4112, 32),
     }
-    folder = tmp_path / "jobs"
-    folder.mkdir()
+    (folder := tmp_path / "jobs").mkdir()
     server = serve(pose=POSE, job_folder=folder, video_seconds=0.5 if damage == "too long" else 9).ready()
     status = over(server, send(server, videos.get(damage, short)))
     assert (status["state"], status["error"]["code"]) == ("failed", BAD[damage])
