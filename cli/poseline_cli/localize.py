@@ -31,9 +31,9 @@ from poseline.protocol import DecodingChoice, LocalizeResponse, ModelInfo
 from poseline.segments import SegmentEvent
 from poseline.timeline import Timeline, TimelineSegment, effective_thresholds, frame_rate, ranked, recording_length
 from poseline.translation import decoding_options, model_info, rounded
+from poseline_video import MODEL
 
 VIDEOS = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi")
-_POSE_MODEL = "pose_landmarker_full.task"
 _TEXT = "text"
 
 
@@ -67,7 +67,7 @@ def localize(
         _need("Drawing a timeline", "bulk", "matplotlib")
     with _progress() as bar:
         if input_format == "video" or (input_format is None and Path(source).suffix.lower() in VIDEOS):
-            recording = _watched(Path(source), people, pose / _POSE_MODEL, bar)
+            recording = _watched(Path(source), people, pose / MODEL, bar)
         else:
             recording = open_source(source, seed, seconds, input_format, fps, layout, image_size, sequence)
         found = _there(url, recording, bar) if url else _here(model, models, recording, bar)

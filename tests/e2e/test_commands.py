@@ -97,7 +97,7 @@ def test_a_missing_extra_names_its_installation(tmp_path: Path) -> None:
     ("args", "code", "message"),
     [
         (("stream", "nowhere.json"), 1, "invalid_input: nowhere.json is missing"),
-        (("stream", "film.mp4"), 1, "invalid_input: film.mp4 is missing"),
+        (("stream", "walk.trc"), 1, "invalid_input: walk.trc is missing"),
         (("stream", "actor", "--speed", "warp"), 1, "--speed is 'warp'"),
         (("stream", "actor", "--seconds", "2", "--url", "ws://127.0.0.1:9/v1/stream"), 1, "connection_failed"),
         (("localize", "actor", "--seconds", "2", "--url", "http://127.0.0.1:9/"), 1, "connection_failed"),
