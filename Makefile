@@ -4,7 +4,7 @@ VENV := .venv
 SERVE := .venv-serve
 BIN := $(VENV)/bin
 
-.PHONY: setup serve test check bench demo screenshots clean
+.PHONY: setup serve pose test check bench demo screenshots clean
 
 setup: $(VENV)/.ready          ## .venv with every extra that development needs
 serve: $(SERVE)/.ready         ## the server with the default model, on http://127.0.0.1:8000
@@ -28,7 +28,12 @@ check: $(VENV)/.ready          ## format, lint, types, imports
 	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/lint-imports
 
-test: check                    ## check, then every test
+pose: pose/.ready              ## the pose extractor's model, for videos, and the browser's
+pose/.ready: | $(VENV)/.ready
+	$(BIN)/poseline pose-model build --output pose
+	touch $@
+
+test: check pose               ## check, then every test
 	$(BIN)/python -m pytest
 
 bench: $(VENV)/.ready          ## speed: the engine beside its limit and its rivals, and the whole server

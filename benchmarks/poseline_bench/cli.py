@@ -12,7 +12,7 @@ import typer
 
 
 def bench(
-    what: Annotated[Literal["engine", "server", "all"], typer.Argument(help="What to measure.")] = "all",
+    what: Annotated[Literal["engine", "server", "video", "all"], typer.Argument(help="What to measure.")] = "all",
     models: Annotated[Path, typer.Option(help="Folder of bundles.", envvar="POSELINE_MODELS")] = Path("models"),
     model: Annotated[
         str | None, typer.Option(help="Bundle folder; default: the one that models/DEFAULT names.")
@@ -21,10 +21,16 @@ def bench(
         Path | None, typer.Option("--json", help="Write the figures here (`all`: under `engine` and `server`).")
     ] = None,
     plots: Annotated[Path | None, typer.Option(help="Draw the figures into this folder.")] = None,
+    video: Annotated[Path | None, typer.Option(help="What `video` is to watch: a person, for some seconds.")] = None,
 ) -> None:
-    """Measure speed: the engine beside the same run's peak and beside its rivals, and the whole server."""
+    """Measure speed: the engine beside the same run's peak and beside its rivals, the whole server, and from a video to
+    events."""
     if what == "all":
         _all(models, model, json_, plots)
+    elif what == "video":
+        from poseline_bench.video import run  # MediaPipe, only where it is to run
+
+        run(models, model, json_, video)
     else:
         _part(what, models, model, json_, plots)
 

@@ -130,8 +130,9 @@ def test_only_regular_files_are_opened(tmp_path: Path) -> None:
     for path in (tmp_path / "pipe.mp4", tmp_path, Path("/dev/zero")):
         with pytest.raises(UnsupportedMedia, match="no regular file"):
             look(path)
-    with pytest.raises(UnsupportedMedia, match="no file"):
-        look(tmp_path / "concat:a.mp4|b.mp4")
+    for name in ("concat:a.mp4|b.mp4", "file:a", "pipe:0", "-", "http:"):
+        with pytest.raises(UnsupportedMedia, match="no file"):
+            look(tmp_path / name)
 
 
 def test_a_codec_that_is_not_on_the_list(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ import select
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -136,7 +137,8 @@ class Extraction:
         self._cancelled = False
         self._buffer = bytearray()
         self._begin = time.monotonic()
-        self._process = _start(program)
+        self._scratch = tempfile.TemporaryDirectory(prefix="poseline-video-", ignore_cleanup_errors=True)
+        self._process = _start(program, self._scratch.name)
         try:
             self._ask(request)
             first = self._receive()
@@ -175,6 +177,7 @@ class Extraction:
         for pipe in (self._process.stdin, self._process.stdout):
             if pipe:
                 pipe.close()
+        self._scratch.cleanup()
 
     def _kill(self) -> None:
         with self._lock:
@@ -347,13 +350,15 @@ def _kind(source: Path | str) -> tuple[Kind, str]:
     return "file", str(Path(source).absolute())
 
 
-def _start(program: Sequence[str]) -> subprocess.Popen[bytes]:
-    """The process, with nothing of this one's environment but where its code is."""
+def _start(program: Sequence[str], scratch: str) -> subprocess.Popen[bytes]:
+    """The process, with nothing of this one's environment but where its code is. scratch: a folder for libraries that
+    insist on one."""
     environment = {
         "PATH": os.defpath,
         "LANG": "C.UTF-8",
         "PYTHONPATH": os.pathsep.join(str(Path(path).absolute()) for path in sys.path),
         "PYTHONDONTWRITEBYTECODE": "1",
+        "TMPDIR": scratch,
         "OPENBLAS_NUM_THREADS": "1",  # numpy must start no thread before the process is isolated
     }
     return subprocess.Popen(

@@ -39,14 +39,16 @@ def give_up(limits: ExtractionLimits, *, nice: int = 5) -> None:
     """Lower the kernel's limits; they cannot be raised again. nice: how far to step back behind other processes."""
     for what, most in (
         (resource.RLIMIT_AS, limits.memory_bytes),
-        (resource.RLIMIT_CPU, limits.cpu_seconds),
+        (resource.RLIMIT_CPU, limits.cpu_seconds + 1),
         (resource.RLIMIT_FSIZE, 0),
         (resource.RLIMIT_CORE, 0),
         (resource.RLIMIT_NOFILE, _OPEN_FILES),
     ):
         hard = resource.getrlimit(what)[1]
         wanted = resource.RLIM_INFINITY if most == float("inf") else int(most)
-        if hard == resource.RLIM_INFINITY or (wanted != resource.RLIM_INFINITY and wanted < hard):
-            hard = wanted
-        resource.setrlimit(what, (hard, hard))
+        if hard != resource.RLIM_INFINITY:
+            wanted = hard if wanted == resource.RLIM_INFINITY else min(hard, wanted)
+        # One second of CPU time early: the signal of the soft limit tells why, that of the hard one only kills.
+        soft = max(1, wanted - 1) if what == resource.RLIMIT_CPU and wanted != resource.RLIM_INFINITY else wanted
+        resource.setrlimit(what, (soft, wanted))
     os.nice(nice)

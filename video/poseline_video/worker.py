@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -47,12 +47,14 @@ def main() -> None:
 
 
 def extract(request: Request, out: BinaryIO) -> None:
-    # Here, and not above: these start threads.
-    from poseline_video.extractor import MediaPipeExtractor
-    from poseline_video.tracker import Tracker
-
     give_up(request.limits, nice=0 if request.live else 5)
-    with _open(request) as video, MediaPipeExtractor(Path(request.model), request.people) as extractor:
+    with ExitStack() as stack:
+        video = stack.enter_context(_open(request))
+        # Here, and not above: these start threads; and what is no video costs nobody their loading.
+        from poseline_video.extractor import MediaPipeExtractor
+        from poseline_video.tracker import Tracker
+
+        extractor = stack.enter_context(MediaPipeExtractor(Path(request.model), request.people))
         tracker, opened = Tracker(), False
         for picture in _newest(video, paced=request.kind == "file") if request.live else _ahead(video):
             height, width = picture.rgb.shape[:2]
