@@ -25,7 +25,7 @@ class Entry(NamedTuple):
 
 COMMANDS: dict[str, Entry] = {
     "serve": Entry("poseline_service.cli:serve", "service", "Serve the HTTP and WebSocket API, the page and metrics."),
-    "stream": Entry("poseline.cli:stream", None, "Play a recording (or the actor) into a live stream; print events."),
+    "stream": Entry("poseline_cli.stream:stream", None, "Put a recording, a video or a camera into a live stream."),
     "localize": Entry("poseline_cli.localize:localize", None, "Find the actions of a recording, here or by a server."),
     "actor": Entry("poseline.cli:actor", None, "Print a performance of the scripted actor, as a recording to try."),
     "layouts": Entry("poseline.cli:layouts", None, "List the joint layouts that are understood."),

@@ -120,6 +120,8 @@ class Video:
                     if unreadable > max(_UNREADABLE, packets * _UNREADABLE_SHARE):
                         raise MediaDamaged(f"{unreadable} of {packets} packets cannot be decoded") from error
         except av.error.FFmpegError as error:
+            if self._endless:
+                return  # a camera that hangs up, or sends no more, is at its end
             raise MediaDamaged(f"it cannot be read on: {error.strerror}") from error
 
     def _claimed_duration(self) -> float | None:
