@@ -23,6 +23,7 @@ from poseline.protocol import FoundSegment, FrameScores, LocalizeResponse
 from poseline.resampling import TOLERANCE, GridFrame
 from poseline.segments import SegmentEvent
 from poseline.skeleton import Floats
+from poseline.timeline import recording_length
 from poseline.translation import decoding_options, rounded
 from poseline_service.metrics import Metrics
 from poseline_service.recordings import Recording, read_recording
@@ -198,14 +199,6 @@ def _segment(name: str, recording: Recording, one: int, event: SegmentEvent) -> 
     )
 
 
-def _duration(recording: Recording, fps: float) -> float:
-    """Seconds from the first frame to the end of the last one, which lasts as long as frames do on average."""
-    clocks = [one.timestamps for one in recording.tracks] if recording.clock is None else [recording.clock]
-    first, last = min(float(one[0]) for one in clocks), max(float(one[-1]) for one in clocks)
-    longest = max(clocks, key=len)
-    return last - first + (float(longest[-1] - longest[0]) / (len(longest) - 1) if len(longest) > 1 else 1 / fps)
-
-
 def _response(
     recording: Recording, heard: list[_Heard], model: LoadedModel, request_id: str, timing_ms: dict[str, float]
 ) -> LocalizeResponse:
@@ -214,7 +207,7 @@ def _response(
     return LocalizeResponse(
         id=UNSET if request.id is None else request.id,
         request_id=request_id,
-        duration=round(_duration(recording, fps), 6),
+        duration=recording_length(recording.clocks, fps),
         fps_used=fps,
         model=model.info(),
         segments=_found(recording, heard),

@@ -38,6 +38,11 @@ class Recording:
     warnings: list[Notice]
     clock: NDArray[np.float64] | None = None
 
+    @property
+    def clocks(self) -> list[NDArray[np.float64]]:
+        """The timestamps by which its length is told."""
+        return [one.timestamps for one in self.tracks] if self.clock is None else [self.clock]
+
 
 def read_recording(body: bytes, encoding: str, model: LoadedModel, settings: ServiceSettings) -> Recording:
     """Raises whatever is wrong with the request."""
