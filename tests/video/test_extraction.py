@@ -312,6 +312,7 @@ _OPEN = _SAY.format("encode(Opened(1, 1, None, None, None))")
         (_SAY.format("encode(End())"), ExtractionFailed, "began with End"),
         ("out.write(b'ab'); out.flush(); time.sleep(60)", ExtractionTimeout, "nothing was heard"),
         ("time.sleep(60)", ExtractionTimeout, "nothing was heard"),
+        ("import os; os.close(1); time.sleep(60)", ExtractionFailed, "did not end"),
         (_OPEN + "; " + _OPEN, ExtractionFailed, "said Opened"),
         (_OPEN + "; " + _SAY.format("encode(Frame(0.0, [Seen('p1', b'abc', b'')]))"), ExtractionFailed, "are none"),
         (_OPEN + "; " + _SAY.format("encode(Frame(float('nan'), []))"), ExtractionFailed, "nan"),

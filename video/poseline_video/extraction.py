@@ -81,6 +81,8 @@ _ERRORS: dict[str, type[PoselineError]] = {
     for kind in (UnsupportedMedia, NoVideo, MediaTooLarge, MediaTooLong, MediaDamaged, PoseModelError, IsolationRefused)
 }
 _CHUNK = 1 << 16
+_PARTING = 10.0
+"""Seconds from the last word of a process to its end."""
 
 
 @dataclass(frozen=True)
@@ -237,8 +239,10 @@ class Extraction:
 
     def _gone(self) -> PoselineError:
         """Why the process ended without a word."""
-        with self._lock:
-            code = self._process.wait()
+        try:
+            code = self._process.wait(_PARTING)
+        except subprocess.TimeoutExpired:
+            return ExtractionFailed("the extracting process stopped talking and did not end")
         if self._cancelled:
             return ExtractionCancelled("the extraction was cancelled")
         if code == -signal.SIGXCPU:
