@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import os
 import stat
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -47,6 +48,8 @@ _FIRST_LOOK = "1000000"
 _URLS = {"rtsp": "rtsp", "rtsps": "rtsp", "http": None, "https": None}
 """Scheme → its demuxer; None: one of `_URL_FORMATS` by its bytes."""
 _URL_FORMATS = "mpegts,mpjpeg,mjpeg,matroska,webm,rtsp,sdp,rtp"
+_CLOCKLESS = ("mpjpeg", "mjpeg")
+"""Motion JPEG over HTTP has no times, and the library would make up 25 a second: a picture is of when it comes."""
 _URL_PROTOCOLS = "tcp,udp,rtp,tls,http,https,rtsp,rtsps,httpproxy"
 
 
@@ -98,6 +101,10 @@ class Video:
 
     def _timed(self) -> Iterator[tuple[float, av.VideoFrame]]:
         """AVI knows no presentation times: pictures come at their decoding times, the last ones without any."""
+        if self._container.format.name in _CLOCKLESS:
+            begin = time.monotonic()
+            yield from ((time.monotonic() - begin, frame) for frame in self._decoded())
+            return
         ordered = self._container.format.name == "avi"
         first: int | None = None
         tick = 0
