@@ -155,7 +155,7 @@ def main() -> None:
         one.page.wait_for_timeout(2500)
 
     wanted = sys.argv[1:]
-    with sync_playwright() as playwright:
+    with closing(server), closing(bare), closing(gone), sync_playwright() as playwright:
         album = Album(playwright, server)
         pictures: dict[str, Callable[[], None]] = {}
 
@@ -188,8 +188,6 @@ def main() -> None:
             print("left out: webcam and video, which need pose/ and ../shared/data/video")
             _run(pictures, wanted)
         first_view(playwright, server)
-    for one in (server, bare):
-        one.stop()
 
 
 def _run(pictures: dict[str, Callable[[], None]], wanted: list[str]) -> None:

@@ -24,7 +24,7 @@ from poseline.bundle import ModelBundle, find_bundle
 from poseline.cli import Fps, ImageSize, InputFormat, Layout, Recording, Seconds, Seed, Sequence, open_source
 from poseline.client import localize as localize_remotely
 from poseline.client import model_thresholds
-from poseline.errors import InputError, MissingExtra
+from poseline.errors import InputError, MissingExtra, TooShort
 from poseline.formats.timelines import FORMATS, format_of, timeline_format
 from poseline.online import StreamLocalizer
 from poseline.protocol import DecodingChoice, LocalizeResponse, ModelInfo
@@ -33,7 +33,7 @@ from poseline.timeline import Timeline, TimelineSegment, effective_thresholds, f
 from poseline.translation import decoding_options, model_info, rounded
 from poseline_video import MODEL
 
-VIDEOS = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi")
+VIDEOS = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".ts", ".mts", ".m2ts")
 _TEXT = "text"
 
 
@@ -79,12 +79,14 @@ def localize(
 
 
 def _watched(path: Path, people: int, pose_model: Path, bar: Bar) -> Recording:
-    """A video's people. Raises MissingExtra and what the extraction raises."""
+    """A video's people. Raises MissingExtra, what the extraction raises, and TooShort where nobody was seen."""
     _need("Video", "video", "av", "mediapipe")
     from poseline_video.extraction import extract_people
 
     step = bar.begin("watching the video")
     video = extract_people(path, model=pose_model, people=people, on_progress=step)
+    if not video.people:
+        raise TooShort(f"nobody was seen in {video.frames} pictures of {path}")
     return Recording(path.name, video.people, fps=video.fps, duration=video.duration)
 
 

@@ -49,6 +49,8 @@ DOORS = {
         "benchmarks/poseline_bench/limit.py",
     },
     "continual": {"benchmarks/poseline_bench/rivals.py"},
+    "mediapipe": {"video/poseline_video/extractor.py", "video/poseline_video/pose_model.py"},
+    "av": {"video/poseline_video/media.py"},
     "prometheus_client": {"service/poseline_service/metrics.py"},
     "websockets": {
         "core/poseline/client.py",
@@ -60,7 +62,7 @@ DOORS = {
 
 @pytest.mark.parametrize("library", DOORS)
 def test_each_heavy_library_has_one_door(library: str) -> None:
-    rooms = ("core", "service", "training", "cli", "benchmarks")
+    rooms = ("core", "service", "training", "video", "cli", "benchmarks")
     importing = re.compile(rf"^\s*(import|from) {library}\b", re.MULTILINE)
     found = {
         str(path.relative_to(PROJECT))

@@ -39,11 +39,11 @@ from poseline.errors import (
     NoVideo,
     PoselineError,
     PoseModelError,
-    TooShort,
     UnsupportedMedia,
 )
 from poseline.pose import Coordinates, PoseSequence
 from poseline.skeleton import layout
+from poseline.timeline import frame_rate, recording_length
 from poseline_video.wire import (
     JOINTS,
     End,
@@ -108,7 +108,8 @@ class ExtractedFrame:
 
 @dataclass(frozen=True)
 class ExtractedVideo:
-    """people: id → poses at the times at which they were seen. duration: of the last picture; frames: looked at."""
+    """people: id → poses at the times at which they were seen. duration: seconds to the end of the last picture. frames:
+    pictures that were looked at."""
 
     people: dict[str, PoseSequence]
     fps: float
@@ -298,23 +299,22 @@ def extract_people(
     limits: ExtractionLimits | None = None,
     on_progress: Callable[[float], None] | None = None,
 ) -> ExtractedVideo:
-    """A whole video file. Raises like `open_extraction`, and TooShort where nobody was seen."""
-    frames, last = 0, 0.0
+    """A whole video file; nobody in it is an answer, too. Raises like `open_extraction`."""
+    clock: list[float] = []
 
     def watched(extraction: Extraction) -> Iterator[ExtractedFrame]:
-        nonlocal frames, last
         for frame in extraction:
-            frames, last = frames + 1, frame.t
+            clock.append(frame.t)
             if on_progress:
                 on_progress(extraction.progress)
             yield frame
 
     with open_extraction(path, model=model, people=people, limits=limits) as extraction:
         seen = gather_people(watched(extraction))
-    if not seen:
-        raise TooShort(f"nobody was seen in {frames} pictures")
-    fps = extraction.fps or ((frames - 1) / last if last > 0 else 0.0)
-    return ExtractedVideo(seen, fps, last, extraction.width, extraction.height, frames)
+    times = np.array(clock)
+    fps = extraction.fps or frame_rate(times) or 0.0
+    duration = recording_length([times], fps) if fps else 0.0
+    return ExtractedVideo(seen, fps, duration, extraction.width, extraction.height, len(clock))
 
 
 def gather_people(frames: Iterable[ExtractedFrame]) -> dict[str, PoseSequence]:

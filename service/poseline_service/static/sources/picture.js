@@ -34,19 +34,21 @@ export class Picture {
   }
 
   await() {
-    this.waiting = this.picture.requestVideoFrameCallback((_, { mediaTime }) => this.look(this.stamp(mediaTime)));
+    this.waiting = this.picture.requestVideoFrameCallback((_, { mediaTime }) => {
+      this.await();
+      this.look(this.stamp(mediaTime));
+    });
   }
 
   async look(t) {
-    if (this.closed) return;
-    this.await();
-    if (this.busy || this.paused || this.seeking || t <= this.last) return;
+    if (this.closed || this.busy || this.paused || this.seeking || t <= this.last) return;
     [this.busy, this.last] = [true, t];
     try {
       const picture = await createImageBitmap(this.picture);
       this.worker.postMessage({ picture, t }, [picture]);
     } catch {
       this.busy = false; // the picture was taken away in the meantime
+      this.searched?.();
     }
   }
 
@@ -56,6 +58,7 @@ export class Picture {
     if (this.closed) return;
     this.poses.push(frame);
     this.found.push(frame);
+    this.searched?.();
   }
 
   take() {

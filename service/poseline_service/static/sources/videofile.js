@@ -9,6 +9,15 @@ export class VideoFile extends Picture {
     Object.assign(this, { file, name: file.name });
   }
 
+  /** The first picture is searched before the second is shown: the network's first run is its slowest. */
+  async open() {
+    await super.open();
+    await new Promise((resolve) => {
+      this.searched = resolve;
+      this.look(0);
+    });
+  }
+
   async show() {
     this.url = URL.createObjectURL(this.file);
     this.picture.src = this.url;
