@@ -10,6 +10,7 @@ import json
 import sys
 import tempfile
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -155,7 +156,10 @@ def main() -> None:
         one.page.wait_for_timeout(2500)
 
     wanted = sys.argv[1:]
-    with closing(server), closing(bare), closing(gone), sync_playwright() as playwright:
+    with ExitStack() as stack:
+        for one in (server, bare, gone):
+            stack.callback(one.stop)
+        playwright = stack.enter_context(sync_playwright())
         album = Album(playwright, server)
         pictures: dict[str, Callable[[], None]] = {}
 
