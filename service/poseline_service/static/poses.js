@@ -15,8 +15,8 @@ export class Body {
   constructor(toBody16, { y_axis: up, facing = "-z", mirrored = false }, mirror) {
     this.parts = toBody16;
     this.twin = mirrored ? mirror : undefined;
-    const turn = facing === "-z" ? -1 : 1;
-    this.signs = [turn * (mirrored ? -1 : 1), up === "down" ? -1 : 1, turn];
+    const [y, z] = [up === "down" ? -1 : 1, facing === "-z" ? -1 : 1];
+    this.signs = [y * z * (mirrored ? -1 : 1), y, z]; // turned, never reflected, unless the picture was
     [this.scale, this.floor] = [1, undefined];
   }
 
