@@ -256,7 +256,7 @@ def test_old_jobs_are_forgotten(serve: Callable[..., ServerProcess], tmp_path: P
     assert httpx.get(server.url + old).json()["code"] == "unknown_job"
     assert over(server, new)["state"] == "succeeded"
     server.stop()
-    server = serve(job_folder=tmp_path, job_ttl=0.3).ready()
+    server = serve(job_folder=tmp_path, job_ttl=0.3, drain_seconds=1).ready()
     path = accepted(submit(server, BODY, Idempotency_Key="k"))
     server.wait_for(path, 404)
     assert files_in(tmp_path) == []
