@@ -27,7 +27,7 @@ from poseline_service.errors import Silence
 _BLOCK = 1024**2
 """Bytes that are written and digested in one go."""
 _FIELD_BYTES = 64 * 1024
-"""All that a form says beside its file."""
+"""All that a form says beside its file, headers included."""
 _LONGEST_SOURCE = 128
 
 
@@ -210,9 +210,11 @@ class _Form:
         self._header, self._value, self._disposition = b"", b"", b""
 
     def _add_header(self, data: bytes, start: int, end: int) -> None:
+        self._keep(end - start)
         self._header += data[start:end]
 
     def _add_value(self, data: bytes, start: int, end: int) -> None:
+        self._keep(end - start)
         self._value += data[start:end]
 
     def _end_header(self) -> None:
@@ -221,7 +223,7 @@ class _Form:
         self._header, self._value = b"", b""
 
     def _begin_data(self) -> None:
-        _, said = parse_options_header(self._disposition.decode("utf-8", "replace"))
+        _, said = parse_options_header(self._disposition)
         self._name = said.get(b"name", b"").decode("utf-8", "replace")
         if self._name == "file":
             self._files += 1
@@ -229,7 +231,6 @@ class _Form:
         elif self._name in self._fields:
             raise _malformed(f"two parts are named {self._name[:_LONGEST_SOURCE]!r}")
         else:
-            self._keep(len(self._disposition))
             self._fields[self._name] = b""
 
     def _add_data(self, data: bytes, start: int, end: int) -> None:

@@ -15,6 +15,7 @@ from job_calls import JSON, accepted, emptied, files_in, found, long_recording, 
 from made_up import request_of
 from poseline.codec import decode_response, encode
 from poseline.formats.timelines import FORMATS
+from poseline_service.uploads import safe_name
 from servers import PATIENCE, ServerProcess
 
 BODY = encode(request_of(3, 240))
@@ -143,6 +144,14 @@ WRONG: dict[str, tuple[bytes, dict[str, str], int, str]] = {
     "a model": (form(FILE, ("request", "", b'{"model": "gpt"}')), {}, 404, "unknown_model"),
     "a long request": (form(FILE, ("request", "", b" " * 65_537)), {}, 413, "too_large"),
     "many parts": (form(*((f"{n:01000}", "", b"") for n in range(100)), FILE), {}, 413, "too_large"),
+    "long headers": (
+        form(*((f"{n}", "", b"") for n in range(5))).replace(
+            b"\r\n\r\n", b"\r\n" + b"X: %04000d\r\n" % 0 * 5 + b"\r\n"
+        ),
+        {},
+        413,
+        "too_large",
+    ),
     "text": (b"hello", {"Content-Type": "text/plain"}, 415, "unsupported_media_type"),
     "packed video": (b"hello", {"Content-Type": "video/mp4", "Content-Encoding": "gzip"}, 415, "unsupported_encoding"),
 }
@@ -152,7 +161,7 @@ WRONG: dict[str, tuple[bytes, dict[str, str], int, str]] = {
 def test_bad_uploads_are_problems_and_leave_nothing(server: ServerProcess, folder: Path, name: str) -> None:
     content, headers, status, code = WRONG[name]
     before = len(httpx.get(f"{server.url}/v1/jobs").json()["jobs"])
-    given = {"Content-Type": "multipart/form-data; boundary=x"} | headers
+    given = FORM | headers
     answer = httpx.post(f"{server.url}/v1/jobs", content=content, headers=given)
     assert (answer.status_code, answer.json()["code"]) == (status, code)
     assert answer.headers["content-type"] == "application/problem+json"
@@ -160,13 +169,13 @@ def test_bad_uploads_are_problems_and_leave_nothing(server: ServerProcess, folde
     assert not [path for path in files_in(folder) if path.name == "upload"]
 
 
-VIDEO = {"Content-Type": "video/mp4"}
+VIDEO, FORM = {"Content-Type": "video/mp4"}, {"Content-Type": "multipart/form-data; boundary=x"}
 TOO_LARGE = {
     "declared": (b" " * 3_000_001, VIDEO | {"Content-Length": "9000000"}),
     "raw": (iter([b" " * 100_000] * 31), VIDEO),
     "form": (
         iter([form(("file", "a.mp4", b""), end=b"")[:-2], *[b" " * 100_000] * 31]),
-        {"Content-Type": "multipart/form-data; boundary=x"},
+        FORM,
     ),
     "json": (iter([b" " * 100_000] * 21), JSON),
 }
@@ -306,6 +315,21 @@ def test_a_video_that_is_none_fails_and_its_name_is_a_label(server: ServerProces
     assert "/" not in status["source"]
     assert len(status["source"]) <= 128
     assert not [path for path in files_in(folder) if path.name == "upload"]
+
+
+@pytest.mark.parametrize(
+    ("name", "source", "saved"),
+    [
+        ("日本 – 1.mp4".encode(), "日本 – 1.mp4", "1"),
+        ("Übung.mp4".encode(), "Übung.mp4", "bung"),
+        (b"a\xff\xe6\x97b.mp4", "a\ufffd\ufffdb.mp4", "a__b"),
+    ],
+)
+def test_a_name_in_any_writing(server: ServerProcess, name: bytes, source: str, saved: str) -> None:
+    body = form(("file", "NAME", b"no video at all")).replace(b"NAME", name)
+    path = accepted(httpx.post(f"{server.url}/v1/jobs", content=body, headers=FORM))
+    assert over(server, path)["source"] == source
+    assert safe_name(source, "job") == saved
 
 
 def test_forgetting_every_job_leaves_nothing(server: ServerProcess, folder: Path) -> None:
