@@ -159,6 +159,23 @@ def test_a_file_that_was_cut_off(tmp_path: Path) -> None:
         look(fast)
 
 
+def test_an_avi_that_was_cut_off(tmp_path: Path) -> None:
+    """The library makes its duration fit what is left; the header still says how many pictures there were."""
+    path = write_video(tmp_path / "a.avi", 600, codec="mpeg4")
+    assert len(look(path)) == 600
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(MediaDamaged, match="of 20"):
+        look(path)
+
+
+def test_a_cut_transport_stream_cannot_be_told_from_a_whole_one(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "a.ts", 600, format_="mpegts")
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    assert 100 < len(look(path)) < 600
+
+
 def _with_index_first(path: Path) -> Path:
     moved = path.with_name("moved.mp4")
     with av.open(str(path)) as source, av.open(str(moved), "w", options={"movflags": "faststart"}) as out:

@@ -132,7 +132,10 @@ class Video:
             raise MediaDamaged(f"it cannot be read on: {error.strerror}") from error
 
     def _claimed_duration(self) -> float | None:
+        """Of an AVI the library tells what is there; what should be there is the header's number of pictures."""
         stream = self._stream
+        if self._container.format.name == "avi" and self.frames and stream.time_base is not None:
+            return float(self.frames * stream.time_base)
         if stream.duration is not None and stream.time_base is not None:
             return float(stream.duration * stream.time_base)
         if self._container.duration is not None:
