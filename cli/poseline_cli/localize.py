@@ -17,6 +17,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
@@ -177,7 +178,7 @@ def _table(timeline: Timeline) -> bytes:
     """For people: what a terminal of this width shows."""
     table = Table("track", "label", "start", "end", "score")
     for one in timeline.segments:
-        table.add_row(one.track_id, one.label, f"{one.start:.2f}", f"{one.end:.2f}", f"{one.score:.2f}")
+        table.add_row(escape(one.track_id), escape(one.label), f"{one.start:.2f}", f"{one.end:.2f}", f"{one.score:.2f}")
     console = Console(file=io.StringIO(), force_terminal=sys.stdout.isatty(), width=Console().width)
     console.print(table)
     return console.file.getvalue().encode()  # pyright: ignore[reportAttributeAccessIssue]

@@ -15,6 +15,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from poseline import protocol
@@ -200,20 +201,21 @@ def _speed(text: str) -> float | None:
 
 
 def _line(message: protocol.ServerMessage) -> str | None:
-    """What a person wants to see of a message, if anything."""
+    """What a person wants to see of a message, if anything. Names are others' words, and no markup of ours."""
     match message:
         case protocol.SessionStarted():
-            return f"[dim]model {message.model.name} {message.model.version}, {len(message.classes) - 1} actions[/]"
+            model = escape(f"{message.model.name} {message.model.version}")
+            return f"[dim]model {model}, {len(message.classes) - 1} actions[/]"
         case protocol.SegmentStarted():
             span = f"{message.start:8.2f} …        "
-            return f"[yellow]{span}  {message.label}[/] {message.score:.2f} [dim]{message.track_id}[/]"
+            return f"[yellow]{span}  {escape(message.label)}[/] {message.score:.2f} [dim]{escape(message.track_id)}[/]"
         case protocol.SegmentFinal():
             span = f"{message.start:8.2f} - {message.end:7.2f}"
-            return f"[bold green]{span}  {message.label}[/] {message.score:.2f} [dim]{message.track_id}[/]"
+            return f"[bold green]{span}  {escape(message.label)}[/] {message.score:.2f} [dim]{escape(message.track_id)}[/]"
         case protocol.SegmentRetracted():
-            return f"[dim]{'':8}   taken back  {message.label}[/]"
+            return f"[dim]{'':8}   taken back  {escape(message.label)}[/]"
         case protocol.Warn() | protocol.ErrorMessage():
-            return f"[red]{message.code}[/]: {message.detail}"
+            return f"[red]{escape(message.code)}[/]: {escape(message.detail)}"
         case protocol.SessionClosed():
             return f"[dim]{message.segments} segments in {message.media_seconds:.1f} s[/]"
         case _:
@@ -243,5 +245,5 @@ def models(
         licence = manifest.license + (" (research only)" if manifest.research_only else "")
         mark = "*" if path.name == default else ""
         actions = str(len(manifest.classes) - 1)
-        table.add_row(mark, manifest.name, manifest.version, actions, licence, bundle.digest[:19])
+        table.add_row(mark, *map(escape, (manifest.name, manifest.version, actions, licence, bundle.digest[:19])))
     Console().print(table)

@@ -130,6 +130,18 @@ def test_a_files_own_options_hold_everywhere(server: ServerProcess, request_file
     assert sorted(streamed(server, path, "--chunk", "16"), key=key) == sorted(there, key=key)
 
 
+def test_names_are_no_markup(server: ServerProcess, models: Path, tmp_path: Path) -> None:
+    """A track may be called anything; brackets are Rich's markup only in what Poseline itself writes."""
+    asked = json.loads(encode(request_of(11, 600)))
+    asked["tracks"][0]["track_id"] = "[/red] p[bold]1\\"
+    path = tmp_path / "named.json"
+    path.write_text(json.dumps(asked))
+    for command in (("stream", path, "--url", server.ws, "--speed", "max"), ("localize", path, "--models", models)):
+        done = poseline(*command)
+        assert done.returncode == 0, done.stderr
+        assert "[/red] p[bold]1\\" in done.stdout
+
+
 def test_the_actor_as_a_recording(server: ServerProcess, tmp_path: Path) -> None:
     path = tmp_path / "recording.json"
     path.write_text(poseline("actor", "--seed", "3", "--seconds", "5").stdout)
