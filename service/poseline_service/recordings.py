@@ -20,6 +20,7 @@ from poseline.pose import PoseSequence, has_scale
 from poseline.protocol import LocalizeRequest, Notice
 from poseline.skeleton import Floats
 from poseline.translation import decoding_options
+from poseline_service.outline import check_outline
 from poseline_service.settings import ServiceSettings
 from poseline_service.tracks import LATEST, SCALE_SECONDS, LoadedModel, check_name, no_scale, notices
 
@@ -46,7 +47,9 @@ class Recording:
 
 def read_recording(body: bytes, encoding: str, model: LoadedModel, settings: ServiceSettings) -> Recording:
     """Raises whatever is wrong with the request."""
-    request = decode_request(_decompress(body, settings.decompressed_bytes) if encoding == "gzip" else body)
+    text = _decompress(body, settings.decompressed_bytes) if encoding == "gzip" else body
+    check_outline(text, settings.max_frames)
+    request = decode_request(text)
     check_request(request, model)
     _check_size(request, settings)
     return native_recording(request, read_tracks(request), model, settings)

@@ -320,7 +320,7 @@ def test_a_video_that_is_none_fails_and_its_name_is_a_label(server: ServerProces
 @pytest.mark.parametrize(
     ("name", "source", "saved"),
     [
-        ("日本 – 1.mp4".encode(), "日本 – 1.mp4", "1"),
+        ("日本 \u2013 1.mp4".encode(), "日本 \u2013 1.mp4", "1"),
         ("Übung.mp4".encode(), "Übung.mp4", "bung"),
         (b"a\xff\xe6\x97b.mp4", "a\ufffd\ufffdb.mp4", "a__b"),
     ],
