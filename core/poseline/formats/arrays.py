@@ -12,8 +12,10 @@ track_ids               (M,) names, optional
 
 from __future__ import annotations
 
+import math
 import zipfile
-from collections.abc import Mapping
+import zlib
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +31,9 @@ from poseline.translation import coordinates_of, layout_of
 
 _MAX_ARRAY = 8 * MAX_NUMBERS
 """Bytes that an archive may unpack to: `MAX_NUMBERS` as float64."""
+BROKEN = (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
+"""What zip files and arrays raise that are none, or not whole; RuntimeError where they are encrypted."""
+_HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 Arrays = Mapping[str, NDArray[Any]]
 
 
@@ -38,12 +43,30 @@ def read_arrays(path: Path) -> Arrays:
         with zipfile.ZipFile(path) as archive:
             if sum(one.file_size for one in archive.infolist()) > _MAX_ARRAY:
                 raise TooLarge(f"{path} unpacks to more than {_MAX_ARRAY} bytes; cut it into parts")
-        with np.load(path, allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
+            return dict(unpacked(archive))
     except FileNotFoundError:
         raise InputError(f"{path} is missing") from None
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    except BROKEN as error:
         raise InputError(f"{path} is not a numpy archive: {error}") from None
+
+
+def unpacked(archive: zipfile.ZipFile) -> Iterator[tuple[str, NDArray[Any]]]:
+    """An archive's arrays by name. What an array's header claims must be there before memory is taken for it.
+
+    Raises one of `BROKEN`.
+    """
+    for one in archive.infolist():
+        if not one.filename.endswith(".npy"):
+            continue
+        with archive.open(one) as file:
+            version = np.lib.format.read_magic(file)
+            if version not in _HEADERS:
+                raise ValueError(f"{one.filename} is of version {version} of numpy's format")
+            shape, _, dtype = _HEADERS[version](file)
+            if not dtype.hasobject and math.prod(shape) * dtype.itemsize != one.file_size - file.tell():
+                raise ValueError(f"{one.filename} claims {dtype} {shape}, which is not what it holds")
+        with archive.open(one) as file:
+            yield one.filename.removesuffix(".npy"), np.lib.format.read_array(file, allow_pickle=False)
 
 
 def names_in(path: Path) -> set[str]:

@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from poseline.errors import CorpusError
+from poseline.formats.arrays import BROKEN, unpacked
 from poseline.pose import NATIVE, Coordinates, PoseSequence
 from poseline.skeleton import BODY16, Floats, SkeletonLayout, layout
 
@@ -105,17 +106,17 @@ def _read_json(path: Path) -> Mapping[str, Any]:
         return json.loads(path.read_text())
     except FileNotFoundError:
         raise CorpusError(f"{path} is missing") from None
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise CorpusError(f"{path} is not JSON: {error}") from None
 
 
 def _read_arrays(path: Path) -> dict[str, NDArray[Any]]:
     try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
+        with zipfile.ZipFile(path) as archive:
+            arrays = dict(unpacked(archive))
     except FileNotFoundError:
         raise CorpusError(f"{path} is missing") from None
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
+    except BROKEN as error:
         raise CorpusError(f"{path} is not a numpy archive: {error}") from None
     if lacking := {"joints", "seq_ptr", "seq_id", "frame_label"} - set(arrays):
         raise CorpusError(f"{path} lacks {', '.join(sorted(lacking))}")

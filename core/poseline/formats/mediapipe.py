@@ -20,7 +20,15 @@ import numpy as np
 from msgspec import Struct, structs
 
 from poseline.errors import BadTimestamps, InputError, ShapeMismatch
-from poseline.formats.reading import Gathering, ReadOptions, as_array, convert, frame_clock, read_listing
+from poseline.formats.reading import (
+    FrameNumber,
+    Gathering,
+    ReadOptions,
+    as_array,
+    convert,
+    frame_clock,
+    read_listing,
+)
 from poseline.pose import Coordinates, PoseSequence
 from poseline.skeleton import Floats, layout
 
@@ -97,7 +105,10 @@ def _chosen(path: Path, frames: Sequence[_Frame]) -> list[object]:
 
 def _people(value: object, where: str) -> Floats:
     """(people, 33, 3 or 4) of a frame: x, y, z and perhaps visibility. Raises InputError."""
-    poses = as_array([] if value is None else _plain(value, where), where)
+    try:
+        poses = np.atleast_1d(as_array([] if value is None else _plain(value, where), where))
+    except RecursionError:
+        raise InputError(f"{where}: nested too deeply for landmarks") from None
     if not poses.size:
         return np.zeros((0, _JOINTS, 4), np.float32)
     if poses.shape[-1] in (_JOINTS * 3, _JOINTS * 4):
@@ -145,4 +156,5 @@ def _times(path: Path, frames: Sequence[_Frame], head: dict[str, object], option
     number = next((name for name in _NUMBERS if name in names), None)
     if number is None:
         return [n / fps for n in range(len(frames))]
-    return [convert(frame.fields.get(number), int, f"{frame.where}, {number}") / fps for frame in frames]
+    kind = cast("type[int]", FrameNumber)
+    return [convert(frame.fields.get(number), kind, f"{frame.where}, {number}") / fps for frame in frames]

@@ -21,6 +21,7 @@ from msgspec import Struct
 from poseline.errors import BadTimestamps, InputError, ShapeMismatch
 from poseline.formats.reading import (
     IMAGE,
+    FrameNumber,
     Gathering,
     ReadOptions,
     as_array,
@@ -56,7 +57,7 @@ class _Instance(Struct, frozen=True):
 
 class _Frame(Struct, frozen=True):
     instances: list[_Instance]
-    frame_id: int | None = None
+    frame_id: FrameNumber | None = None
 
 
 class _Arrays(Struct, frozen=True):
@@ -64,7 +65,7 @@ class _Arrays(Struct, frozen=True):
 
     keypoints: list[list[list[float]]]
     scores: list[list[float]]
-    frame_id: int | None = None
+    frame_id: FrameNumber | None = None
 
 
 def read(path: Path, options: ReadOptions) -> dict[str, PoseSequence]:

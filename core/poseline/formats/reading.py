@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO, NamedTuple, TypeVar, cast
+from typing import Annotated, BinaryIO, NamedTuple, TypeVar, cast
 
 import msgspec
 import numpy as np
@@ -28,6 +28,8 @@ MAX_LINE = 2**20
 MAX_NUMBERS = 10**8
 """Numbers of all poses together: seven hours of one person's 33 landmarks at 30 frames a second, 400 MB."""
 MAX_PEOPLE = 64
+FrameNumber = Annotated[int, msgspec.Meta(ge=-(2**53), le=2**53)]
+"""As many as a float can count, for it is divided by the rate."""
 KINECT_FPS = 30.0
 """Both Kinects give 30 frames a second, and their data sets say so nowhere in the files."""
 KINECT = Coordinates("camera_m", 3, "up", "-z")

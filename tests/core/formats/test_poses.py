@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -124,12 +126,20 @@ def test_mediapipe_joints_without_numbers_are_missing(tmp_path: Path) -> None:
         ({"landmarks": 3}, "neither a list, nor an object with frames"),
         ([{"landmarks": None, "timestamp": 3}], "unit of 'timestamp'"),
         ([{"landmarks": [], "frame": "x"}], "frame 0, frame"),
+        ([{"landmarks": [], "frame": int("9" * 400)}], "frame 0, frame"),
+        ([{"landmarks": {"landmark": 1}}], r"frame 0: numbers of shape \(1,\)"),
     ],
 )
 def test_mediapipe_that_is_none(tmp_path: Path, frames: object, message: str) -> None:
     unit = "timestamp" in message
     with pytest.raises(InputError, match=message):
         read_poses(write(tmp_path / "bad.json", frames), "mediapipe", ReadOptions() if unit else FPS)
+
+
+@pytest.mark.parametrize("depth", [70, 600, 900])
+def test_mediapipe_that_is_nested_too_deeply(tmp_path: Path, depth: int) -> None:
+    with pytest.raises(InputError, match=r"frame 0: |not JSON"):
+        read_poses(write(tmp_path / "deep.json", "[" * depth + "1" + "]" * depth), "mediapipe", FPS)
 
 
 # --- OpenPose ----------------------------------------------------------------------------------------------------
@@ -230,6 +240,7 @@ def test_mmpose(tmp_path: Path, shape: str, joints: int, name: str) -> None:
         ([[{"keypoints": [[1, 2]] * 17, "keypoint_scores": [1]}]], "17 keypoints, but 1 keypoint_scores"),
         ([{"keypoints": [[1, 2]] * 17, "keypoint_scores": [1] * 17}], "entry 0 is no frame"),
         ([{"frame_id": 3, "instances": []}, {"frame_id": 3, "instances": []}], "frame_id does not rise"),
+        ([{"frame_id": int("9" * 400), "instances": []}], r"entry 0: .*frame_id|entry 0: Number out of range"),
         ({"meta_info": 1}, "neither a list, nor an object with instance_info or predictions"),
         ([{"keypoints": [], "scores": [[1]]}], "0 people, but scores of 1"),
     ],
@@ -419,6 +430,19 @@ def test_arrays_that_are_wrong(tmp_path: Path, changes: dict[str, Any], kind: ty
     np.savez(tmp_path / "a.npz", **{name: value for name, value in given.items() if value is not None})
     with pytest.raises(kind, match=message):
         read_poses(tmp_path / "a.npz")
+
+
+@pytest.mark.parametrize("shape", [(999_999_999_999, 16, 3), (2, 16, 3), (-1, 16, 3)])
+@pytest.mark.parametrize("corpus", [False, True])
+def test_arrays_that_claim_what_they_do_not_hold(tmp_path: Path, shape: tuple[int, ...], corpus: bool) -> None:
+    """Memory is taken for what is there, never for what a header says."""
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"descr": "<f4", "fortran_order": False, "shape": shape})
+    path = tmp_path / "liar.npz"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("joints.npy", header.getvalue() + bytes(4 * 16 * 3))
+    with pytest.raises(InputError, match=r"not a numpy archive: joints.npy claims float32"):
+        read_poses(path, "corpus" if corpus else "npz", FPS)
 
 
 def test_a_recorded_stream(tmp_path: Path) -> None:
