@@ -27,6 +27,7 @@ from poseline.client import localize as localize_remotely
 from poseline.client import model_thresholds
 from poseline.errors import InputError, MissingExtra, TooShort
 from poseline.formats.timelines import FORMATS, format_of, timeline_format
+from poseline.formats.videos import is_video
 from poseline.online import StreamLocalizer
 from poseline.protocol import DecodingChoice, LocalizeResponse, ModelInfo
 from poseline.segments import SegmentEvent
@@ -34,7 +35,6 @@ from poseline.timeline import Timeline, TimelineSegment, effective_thresholds, f
 from poseline.translation import decoding_options, model_info, rounded
 from poseline_video import MODEL
 
-VIDEOS = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".ts", ".mts", ".m2ts")
 _TEXT = "text"
 
 
@@ -67,7 +67,7 @@ def localize(
     if plot is not None:
         _need("Drawing a timeline", "bulk", "matplotlib")
     with _progress() as bar:
-        if input_format == "video" or (input_format is None and Path(source).suffix.lower() in VIDEOS):
+        if is_video(source, input_format):
             recording = _watched(Path(source), people, pose / MODEL, bar)
         else:
             recording = open_source(source, seed, seconds, input_format, fps, layout, image_size, sequence)

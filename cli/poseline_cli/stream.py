@@ -13,7 +13,7 @@ import typer
 
 from poseline import cli, protocol
 from poseline.errors import InputError, MissingExtra
-from poseline_cli.localize import VIDEOS
+from poseline.formats.videos import is_video
 from poseline_video import MODEL
 
 
@@ -42,7 +42,7 @@ def stream(
     seconds: cli.Seconds = 60.0,
 ) -> None:
     """Put a recording, a video or a camera into a live stream and print what the server says, as it says it."""
-    if not _is_watched(source):
+    if not (_is_camera(source) or is_video(source, input_format)):
         cli.stream(
             source,
             url,
@@ -77,5 +77,5 @@ def stream(
     )
 
 
-def _is_watched(source: str) -> bool:
-    return "://" in source or source.partition(":")[0] == "webcam" or Path(source).suffix.lower() in VIDEOS
+def _is_camera(source: str) -> bool:
+    return "://" in source or source.partition(":")[0] == "webcam"

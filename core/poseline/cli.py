@@ -25,6 +25,7 @@ from poseline.codec import decode_request, encode
 from poseline.errors import InputError
 from poseline.formats.poses import POSE_FORMATS, format_of, read_poses
 from poseline.formats.reading import ReadOptions, read_bytes
+from poseline.formats.videos import INPUT_FORMAT
 from poseline.keypoints import read_tracks
 from poseline.pose import PoseSequence
 from poseline.protocol import LocalizeOptions, LocalizeRequest
@@ -54,7 +55,7 @@ Sequence = Annotated[str | None, typer.Option(help="Which sequence of a corpus f
 Seed = Annotated[int, typer.Option(help="The actor's script (with 'actor').")]
 Seconds = Annotated[float, typer.Option(help="How long the actor performs (with 'actor').", min=1)]
 InputFormat = Annotated[
-    str | None, typer.Option(help=f"The file's format, else told from it: {', '.join(POSE_FORMATS)}.")
+    str | None, typer.Option(help=f"The file's format, else told from it: {', '.join((*POSE_FORMATS, INPUT_FORMAT))}.")
 ]
 Fps = Annotated[float | None, typer.Option(help="Frames a second, for files without a clock; else instead of theirs.")]
 Layout = Annotated[str | None, typer.Option(help="The joints' layout, where the file leaves it open.")]
@@ -211,7 +212,9 @@ def _line(message: protocol.ServerMessage) -> str | None:
             return f"[yellow]{span}  {escape(message.label)}[/] {message.score:.2f} [dim]{escape(message.track_id)}[/]"
         case protocol.SegmentFinal():
             span = f"{message.start:8.2f} - {message.end:7.2f}"
-            return f"[bold green]{span}  {escape(message.label)}[/] {message.score:.2f} [dim]{escape(message.track_id)}[/]"
+            return (
+                f"[bold green]{span}  {escape(message.label)}[/] {message.score:.2f} [dim]{escape(message.track_id)}[/]"
+            )
         case protocol.SegmentRetracted():
             return f"[dim]{'':8}   taken back  {escape(message.label)}[/]"
         case protocol.Warn() | protocol.ErrorMessage():

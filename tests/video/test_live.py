@@ -74,6 +74,15 @@ def test_a_video_without_anybody_streams_to_its_end(server: ServerProcess, pose_
     assert not [one for one in heard if one["type"] == "track.started"]
 
 
+def test_what_a_file_is_said_to_be_outweighs_its_name(server: ServerProcess, pose_model: Path, tmp_path: Path) -> None:
+    """For `stream` as for `localize`."""
+    video = write_video(tmp_path / "a.avi", 30)
+    with pytest.raises(AssertionError, match=r"a.avi, line 1 is not text|where the number of frames"):
+        stream(server, video, pose_model, "--input-format", "ntu")
+    heard = stream(server, video.rename(tmp_path / "a.txt"), pose_model, "--input-format", "video")
+    assert heard[-1]["type"] == "session.closed"
+
+
 def test_a_network_camera(server: ServerProcess, pose_model: Path, tmp_path: Path) -> None:
     path = write_video(tmp_path / "a.ts", 150, (160, 120), format_="mpegts")
     with camera(path, 20) as url:

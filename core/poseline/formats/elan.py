@@ -22,6 +22,7 @@ import msgspec
 
 from poseline.errors import InputError
 from poseline.formats.native import About, about, assemble, read_about
+from poseline.formats.videos import MEDIA_TYPES
 from poseline.timeline import Timeline, TimelineSegment, ranked
 
 _SCHEMA = "http://www.mpi.nl/tools/elan/EAFv3.0.xsd"
@@ -38,8 +39,6 @@ _CLOSING = """\
 _PROPERTY = "poseline"
 _KEPT = {"\n": "&#10;", "\r": "&#13;", "\t": "&#9;"}
 _FORBIDDEN = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-_MEDIA = {".mp4": "video/mp4", ".m4v": "video/mp4", ".mov": "video/quicktime", ".webm": "video/webm",
-          ".mkv": "video/x-matroska", ".avi": "video/x-msvideo"}  # fmt: skip
 
 
 def write(timeline: Timeline) -> bytes:
@@ -97,9 +96,9 @@ def _tiers(segments: Iterable[TimelineSegment]) -> _Tiers:
 def _header(timeline: Timeline) -> Iterable[str]:
     yield '<HEADER MEDIA_FILE="" TIME_UNITS="milliseconds">'
     suffix = "." + timeline.source.rpartition(".")[2].lower()
-    if suffix in _MEDIA:
+    if suffix in MEDIA_TYPES:
         url = _attribute("./" + timeline.source)
-        yield f'<MEDIA_DESCRIPTOR MEDIA_URL={url} MIME_TYPE="{_MEDIA[suffix]}" RELATIVE_MEDIA_URL={url}/>'
+        yield f'<MEDIA_DESCRIPTOR MEDIA_URL={url} MIME_TYPE="{MEDIA_TYPES[suffix]}" RELATIVE_MEDIA_URL={url}/>'
     yield f'<PROPERTY NAME="{_PROPERTY}">{_text(msgspec.json.encode(about(timeline)).decode())}</PROPERTY>'
     yield "</HEADER>"
 

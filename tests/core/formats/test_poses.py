@@ -19,6 +19,7 @@ from poseline.formats import reading
 from poseline.formats.poses import POSE_FORMATS, format_of, read_poses
 from poseline.formats.reading import IMAGE, KINECT, ReadOptions
 from poseline.formats.trc import joint_of
+from poseline.formats.videos import MEDIA_TYPES, is_video
 from poseline.pose import Coordinates, PoseConverter, PoseSequence
 from poseline.skeleton import layout
 
@@ -496,6 +497,16 @@ def test_formats_are_told_apart(tmp_path: Path) -> None:
         "ndjson": write(tmp_path / "a.jsonl", ""),
     }
     assert {name: format_of(path) for name, path in files.items()} == {name: name for name in POSE_FORMATS}
+
+
+def test_videos_are_told_by_their_names_and_the_manual_lists_them() -> None:
+    manual = (Path(__file__).parents[3] / "docs" / "files.md").read_text()
+    [row] = [line for line in manual.splitlines() if line.startswith("| `video` |")]
+    assert row.split("|")[2].strip().strip("`").split() == list(MEDIA_TYPES)
+    assert is_video("holiday.MOV")
+    assert is_video("dump.bin", "video")
+    assert not is_video("holiday.mov", "ntu")
+    assert not is_video("actor")
 
 
 def test_what_cannot_be_told_names_the_candidates(tmp_path: Path) -> None:
