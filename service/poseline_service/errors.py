@@ -41,6 +41,12 @@ class Silence(InputError):
     code = "idle_timeout"
 
 
+class TooSlow(Silence):
+    """An upload comes, but not as fast as it must."""
+
+    code = "too_slow"
+
+
 class ModelLoading(Overloaded):
     """The network has not yet proved itself on its golden samples."""
 

@@ -20,7 +20,7 @@ from poseline_service.openapi import body_of, result_of
 from poseline_service.runtime import Runtime
 from poseline_service.sources import RecordingSource, VideoSource, check_video, check_wanted
 from poseline_service.tracks import LoadedModel
-from poseline_service.uploads import Upload, receive, safe_name
+from poseline_service.uploads import Patience, Upload, receive, safe_name
 
 router = APIRouter(prefix="/v1/jobs")
 _LONGEST_KEY = 255
@@ -52,7 +52,8 @@ async def submit(
         check_video(settings)
     with runtime.jobs.arriving() as folder:
         limit = settings.video_bytes if video else settings.job_bytes
-        upload = await receive(request, folder, UPLOAD, limit, settings.idle_seconds)
+        patience = Patience(settings.idle_seconds, settings.upload_rate)
+        upload = await receive(request, folder, UPLOAD, limit, patience)
         source: Source
         if video:
             source = VideoSource(settings.for_jobs(), _wanted(upload, people, model), upload.digest)

@@ -85,6 +85,9 @@ class ServiceSettings(BaseSettings):
 
     video_workers: int = Field(1, ge=1, le=64, description="Videos that are looked at at a time; each takes a core.")
     queued_jobs: int = Field(64, ge=1, description="Jobs that wait, uploads included; more are refused with 503.")
+    upload_rate: float = Field(
+        16 * 1024, gt=0, description="Bytes a second at which an upload must come on average, or it loses its place."
+    )
     max_jobs: int = Field(512, ge=1, description="Jobs kept in all; the oldest that is over makes room for a new one.")
     job_ttl: float = Field(86_400.0, gt=0, description="Seconds after its end for which a job is kept: a day.")
     job_folder: DirectoryPath | None = Field(None, description="Where jobs' files are kept; else the system's place.")

@@ -15,6 +15,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
+from time import perf_counter
 from typing import BinaryIO
 
 from python_multipart.exceptions import FormParserError
@@ -22,7 +23,7 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import ClientDisconnect, Request
 
 from poseline.errors import MalformedMessage, Overloaded, TooLarge
-from poseline_service.errors import Silence
+from poseline_service.errors import Silence, TooSlow
 
 _BLOCK = 1024**2
 """Bytes that are written and digested in one go."""
@@ -94,10 +95,19 @@ class Upload:
     source: str | None
 
 
-async def receive(request: Request, folder: JobFolder, name: str, limit: int, silence: float) -> Upload:
-    """The request's file as `name` in the folder; silence: seconds without a byte after which it is given up.
+@dataclass(frozen=True)
+class Patience:
+    """silence: seconds without a byte after which an upload is given up. rate: bytes a second that it must come at on
+    average, once so many seconds have been waited for it; a drop now and then would hold a job's place for ever."""
 
-    Raises TooLarge, Overloaded, MalformedMessage, Silence; what was written by then is the folder's to remove.
+    silence: float
+    rate: float
+
+
+async def receive(request: Request, folder: JobFolder, name: str, limit: int, patience: Patience) -> Upload:
+    """The request's file as `name` in the folder.
+
+    Raises TooLarge, Overloaded, MalformedMessage, Silence, TooSlow; what was written by then is the folder's to remove.
     """
     declared = request.headers.get("content-length", "")
     if declared.isdigit() and int(declared) > limit + _FIELD_BYTES:
@@ -106,7 +116,7 @@ async def receive(request: Request, folder: JobFolder, name: str, limit: int, si
     form = _Form(given.get(b"boundary", b"")) if kind == b"multipart/form-data" else None
     with (folder.path / name).open("wb") as file:
         writer = _Writer(file, folder, limit)
-        async with aclosing(_chunks(request, silence)) as chunks:
+        async with aclosing(_chunks(request, patience)) as chunks:
             async for chunk in chunks:
                 await writer.write(form.feed(chunk) if form else chunk)
         await writer.flush()
@@ -118,18 +128,26 @@ def _too_large(limit: int) -> TooLarge:
     return TooLarge(f"the file is larger than {limit} bytes")
 
 
-async def _chunks(request: Request, silence: float) -> AsyncGenerator[bytes]:
+async def _chunks(request: Request, patience: Patience) -> AsyncGenerator[bytes]:
+    """What the client takes counts, not what the disk does."""
     stream = request.stream()
+    waited, came = 0.0, 0
     while True:
+        left = patience.silence + came / patience.rate - waited
+        begin = perf_counter()
         try:
-            async with asyncio.timeout(silence):
+            async with asyncio.timeout(min(patience.silence, left)):
                 chunk = await anext(stream)
         except StopAsyncIteration:
             return
         except TimeoutError:
-            raise Silence(f"nothing came for {silence:g} seconds") from None
+            if left < patience.silence:
+                raise TooSlow(f"the body comes at less than {patience.rate:g} bytes a second") from None
+            raise Silence(f"nothing came for {patience.silence:g} seconds") from None
         except ClientDisconnect:
             raise MalformedMessage("the connection ended before the body did", code="incomplete_body") from None
+        waited += perf_counter() - begin
+        came += len(chunk)
         yield chunk
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import gzip
 import json
 import socket
+import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
@@ -210,6 +212,22 @@ def test_an_upload_that_breaks_off_leaves_nothing(
     )
     assert files_in(tmp_path) == []
     assert "Traceback" not in server.stop()
+
+
+def test_an_upload_that_drips_loses_its_place(serve: Callable[..., ServerProcess], tmp_path: Path) -> None:
+    server = serve(job_folder=tmp_path, idle_seconds=1, upload_rate=1000, queued_jobs=1).ready()
+    with socket.create_connection(("127.0.0.1", server.port)) as caller:
+        head = b"POST /v1/jobs HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 4000000\r\n\r\n"
+        caller.sendall(head)
+        caller.settimeout(0.1)
+        answer, deadline = b"", time.monotonic() + PATIENCE
+        while not answer and time.monotonic() < deadline:
+            caller.sendall(b" ")
+            with suppress(TimeoutError):
+                answer = caller.recv(65_536)
+        assert answer.startswith(b"HTTP/1.1 408")
+        assert b'"too_slow"' in answer
+    assert over(server, accepted(submit(server, BODY)))["state"] == "succeeded"
 
 
 def test_jobs_wait_for_their_turn_and_can_be_cancelled(serve: Callable[..., ServerProcess], tmp_path: Path) -> None:
