@@ -16,6 +16,8 @@ from pathlib import Path
 import pytest
 
 from made_videos import write_video
+from poseline.protocol import ServerMessage, SessionClosed
+from poseline_video.live import stream_live
 from servers import ServerProcess
 
 
@@ -81,6 +83,23 @@ def test_what_a_file_is_said_to_be_outweighs_its_name(server: ServerProcess, pos
         stream(server, video, pose_model, "--input-format", "ntu")
     heard = stream(server, video.rename(tmp_path / "a.txt"), pose_model, "--input-format", "video")
     assert heard[-1]["type"] == "session.closed"
+
+
+def test_a_slideshow_is_silent_for_longer_than_a_server_waits(
+    serve: Callable[..., ServerProcess], pose_model: Path, tmp_path: Path
+) -> None:
+    server = serve(idle_seconds=2).ready()
+    heard: list[ServerMessage] = []
+    slides = write_video(tmp_path / "slides.mkv", [0.0, 5.0])
+    stream_live(slides, url=server.ws, model=pose_model, keepalive=0.2, heard=heard.append)
+    assert isinstance(heard[-1], SessionClosed)
+    assert heard[-1].frames_processed == 2
+
+
+@pytest.mark.parametrize("speed", ["1", "max"])
+def test_a_files_limits_hold_in_a_stream(server: ServerProcess, pose_model: Path, tmp_path: Path, speed: str) -> None:
+    with pytest.raises(AssertionError, match="media_too_long: longer than the 7200 s"):
+        stream(server, write_video(tmp_path / "a.mkv", [0.0, 0.033, 90_000.0]), pose_model, "--speed", speed)
 
 
 def test_a_network_camera(server: ServerProcess, pose_model: Path, tmp_path: Path) -> None:

@@ -68,6 +68,7 @@ __all__ = [
     "ExtractionLimits",
     "extract_people",
     "gather_people",
+    "kind_of",
     "open_extraction",
 ]
 
@@ -271,7 +272,7 @@ def open_extraction(
         raise InputError(f"people is {people}, expected 1 to {MOST_PEOPLE}", param="people")
     if not model.is_file():
         raise PoseModelError(f"there is no pose model {model}; make it with: poseline pose-model build")
-    kind, where = _kind(source)
+    kind, where = kind_of(source)
     if egress != (kind == "url"):
         raise InputError(
             f"{source} needs the network: ask for egress"
@@ -342,7 +343,8 @@ def _landmarks(data: bytes) -> NDArray[np.float32]:
     return landmarks
 
 
-def _kind(source: Path | str) -> tuple[Kind, str]:
+def kind_of(source: Path | str) -> tuple[Kind, str]:
+    """What a source is, and its absolute path, URL or number. Raises InputError."""
     if isinstance(source, str):
         if "://" in source:
             return "url", source

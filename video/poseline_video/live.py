@@ -15,12 +15,24 @@ from poseline.client import StreamClient, describe
 from poseline.errors import ExtractionCancelled
 from poseline.keypoints import pack_keypoints
 from poseline.protocol import Frame, Person, ServerMessage, StreamOptions
-from poseline_video.extraction import COORDINATES, LAYOUT, ExtractedFrame, Extraction, ExtractionLimits, open_extraction
+from poseline_video.extraction import (
+    COORDINATES,
+    LAYOUT,
+    ExtractedFrame,
+    Extraction,
+    ExtractionLimits,
+    kind_of,
+    open_extraction,
+)
 
 ENDLESS = ExtractionLimits(
     seconds=math.inf, frames=1 << 62, cpu_seconds=math.inf, wall_seconds=math.inf, silence_seconds=60.0
 )
 """A camera ends when somebody ends it."""
+PACED = ExtractionLimits(silence_seconds=math.inf)
+"""A file has all limits but silence: what is played at its own pace is silent between two of its pictures."""
+_KEEPALIVE = 10.0
+"""Seconds; a server gives up after 30."""
 
 
 def stream_live(
@@ -31,28 +43,35 @@ def stream_live(
     people: int = 1,
     options: StreamOptions | None = None,
     live: bool = True,
+    keepalive: float = _KEEPALIVE,
     heard: Callable[[ServerMessage], None] = lambda message: None,
 ) -> None:
     """Until the source ends, or somebody interrupts: then what is open is closed, and told.
 
     source: a video file, `webcam[:N]` or a camera's URL. live: False looks at every picture, as fast as that goes.
-    heard: what is done with every message of the server. Raises like `open_extraction` and `StreamClient`.
+    keepalive: seconds without a picture after which the server is told that this is no end. heard: what is done with every
+    message of the server. Raises like `open_extraction` and `StreamClient`.
     """
-    egress = isinstance(source, str) and "://" in source
-    opened = open_extraction(source, model=model, people=people, limits=ENDLESS, egress=egress, live=live)
+    kind, _ = kind_of(source)
+    limits = ENDLESS if kind != "file" else PACED if live else None
+    opened = open_extraction(source, model=model, people=people, limits=limits, egress=kind == "url", live=live)
     with opened as extraction:
-        asyncio.run(_stream(extraction, url, options, heard))
+        asyncio.run(_stream(extraction, url, options, keepalive, heard))
 
 
 async def _stream(
-    extraction: Extraction, url: str, options: StreamOptions | None, heard: Callable[[ServerMessage], None]
+    extraction: Extraction,
+    url: str,
+    options: StreamOptions | None,
+    keepalive: float,
+    heard: Callable[[ServerMessage], None],
 ) -> None:
     coordinates = describe(COORDINATES)
     client = StreamClient(url, layout=LAYOUT.name, coordinates=coordinates, options=options, fps=extraction.fps)
     async with client:
         heard(client.started)
         asyncio.get_running_loop().add_signal_handler(signal.SIGINT, extraction.cancel)
-        sending = asyncio.create_task(_send_all(client, extraction))
+        sending = asyncio.create_task(_send_all(client, extraction, keepalive))
         try:
             async for message in client:
                 heard(message)
@@ -62,11 +81,16 @@ async def _stream(
             await asyncio.gather(sending, return_exceptions=True)
 
 
-async def _send_all(client: StreamClient, extraction: Extraction) -> None:
+async def _send_all(client: StreamClient, extraction: Extraction, keepalive: float) -> None:
     frames = iter(extraction)
     try:
         with suppress(ExtractionCancelled):
-            while (frame := await asyncio.to_thread(next, frames, None)) is not None:
+            while True:
+                waiting = asyncio.create_task(asyncio.to_thread(next, frames, None))
+                while not (await asyncio.wait({waiting}, timeout=keepalive))[0]:
+                    await client.keepalive()
+                if (frame := await waiting) is None:
+                    break
                 await client.send([_frame(frame)])
     finally:
         await client.close()
