@@ -10,11 +10,13 @@ import io
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib.util import find_spec
 from itertools import count
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 import typer
 from rich.console import Console
 from rich.markup import escape
@@ -24,14 +26,14 @@ from rich.table import Table
 from poseline.bundle import ModelBundle, find_bundle
 from poseline.cli import Fps, ImageSize, InputFormat, Layout, Recording, Seconds, Seed, Sequence, open_source
 from poseline.client import localize as localize_remotely
-from poseline.client import model_thresholds
-from poseline.errors import InputError, MissingExtra, TooShort
+from poseline.client import remote_model
+from poseline.errors import InputError, MissingExtra
 from poseline.formats.timelines import FORMATS, format_of, timeline_format
 from poseline.formats.videos import is_video
 from poseline.online import StreamLocalizer
 from poseline.protocol import DecodingChoice, LocalizeResponse, ModelInfo
 from poseline.segments import SegmentEvent
-from poseline.timeline import Timeline, TimelineSegment, effective_thresholds, frame_rate, ranked, recording_length
+from poseline.timeline import Timeline, TimelineSegment, effective_thresholds, ranked, recording_length, source_rate
 from poseline.translation import decoding_options, model_info, rounded
 from poseline_video import MODEL
 
@@ -79,16 +81,27 @@ def localize(
     _put(write(found), output, chosen)
 
 
+@dataclass(frozen=True)
+class _Watched(Recording):
+    """A video's people, of whom there may be none; watched: the layout in which they are seen."""
+
+    watched: str = ""
+
+    @property
+    def layout(self) -> str:
+        return self.watched
+
+
 def _watched(path: Path, people: int, pose_model: Path, bar: Bar) -> Recording:
-    """A video's people. Raises MissingExtra, what the extraction raises, and TooShort where nobody was seen."""
+    """A video's people. Raises MissingExtra and what the extraction raises."""
     _need("Video", "video", "av", "mediapipe")
-    from poseline_video.extraction import extract_people
+    from poseline_video.extraction import LAYOUT, extract_people
 
     step = bar.begin("watching the video")
     video = extract_people(path, model=pose_model, people=people, on_progress=step)
     if not video.people:
-        raise TooShort(f"nobody was seen in {video.frames} pictures of {path}")
-    return Recording(path.name, video.people, fps=video.fps, duration=video.duration)
+        typer.echo(f"nobody was seen in {video.frames} pictures of {path}", err=True)
+    return _Watched(path.name, video.people, fps=video.fps, duration=video.duration, watched=LAYOUT.name)
 
 
 def _there(url: str, recording: Recording, bar: Bar) -> Timeline:
@@ -103,8 +116,9 @@ def _there(url: str, recording: Recording, bar: Bar) -> Timeline:
         for response in responses
         for one in response.segments
     ]
-    thresholds = effective_thresholds(recording.options, model_thresholds(url, recording.model))
-    return _timeline(recording, found, responses[0].model, thresholds, responses[0].fps_used)
+    model = remote_model(url, recording.model)
+    thresholds = effective_thresholds(recording.options, model.thresholds)
+    return _timeline(recording, found, model.info, thresholds, model.fps)
 
 
 def _here(model: Path | None, models: Path, recording: Recording, bar: Bar) -> Timeline:
@@ -148,12 +162,12 @@ def _timeline(
     fps: float,
 ) -> Timeline:
     """One way for both: a recording that a server cannot take in one request is put together here anyway."""
-    clocks = [poses.timestamps for poses in recording.people.values()]
+    clocks = [poses.timestamps for poses in recording.people.values()] or [np.zeros(1)]
     return Timeline(
         source=recording.name,
         segments=ranked(found, recording.options.max_segments),
         duration=recording.duration or recording_length(clocks, fps),
-        fps=recording.fps or frame_rate(max(clocks, key=len)) or fps,
+        fps=source_rate(recording.fps, clocks, fps),
         layout=recording.layout,
         model=model,
         thresholds=thresholds,

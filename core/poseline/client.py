@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from types import TracebackType
 from typing import Any
@@ -45,6 +46,7 @@ from poseline.protocol import (
     LocalizeOptions,
     LocalizeRequest,
     LocalizeResponse,
+    ModelInfo,
     Person,
     ServerMessage,
     SessionClose,
@@ -277,11 +279,17 @@ def localize(url: str, request: LocalizeRequest) -> LocalizeResponse:
     return decode_response(answer.content)
 
 
-def model_thresholds(url: str, model: str = "default") -> DecodingOptions:
-    """How a server's model turns scores into segments where nobody asks for anything else; `url` as for `localize`.
+@dataclass(frozen=True)
+class RemoteModel:
+    """A server's model: which it is, its thresholds where nobody asks for others, frames a second of its network."""
 
-    Raises RemoteError, ConnectionFailed.
-    """
+    info: ModelInfo
+    thresholds: DecodingOptions
+    fps: float
+
+
+def remote_model(url: str, model: str = "default") -> RemoteModel:
+    """What a server says of a model; `url` as for `localize`. Raises RemoteError, ConnectionFailed."""
     whole = address(url, "http", "/v1/localize")
     url = f"{whole.removesuffix('/localize').removesuffix('/v1')}/v1/models/{quote(model, safe='')}"
     try:
@@ -291,9 +299,11 @@ def model_thresholds(url: str, model: str = "default") -> DecodingOptions:
     if answer.status_code != 200:
         raise _remote(answer.content, answer.status_code, url)
     try:
-        return DecodingOptions.model_validate(answer.json()["decoding"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise ConnectionFailed(f"{url} does not say how it decodes: {error}") from None
+        said = answer.json()
+        thresholds = DecodingOptions.model_validate(said["decoding"])
+        return RemoteModel(msgspec.convert(said, ModelInfo), thresholds, float(said["fps"]))
+    except (msgspec.ValidationError, ValueError, KeyError, TypeError) as error:
+        raise ConnectionFailed(f"{url} does not describe a model: {error}") from None
 
 
 async def play(

@@ -18,7 +18,7 @@ from poseline.protocol import DecodingChoice, LocalizeResponse, ModelInfo
 from poseline.translation import decoding_options
 
 _CLOCK_STEPS = 1001
-"""Frames that tell the rate of a clock: the median of their steps forgives a lost frame and a rounded time."""
+"""Frames that tell the rate of a clock."""
 
 
 class TimelineSegment(Struct, frozen=True):
@@ -91,7 +91,20 @@ def recording_length(clocks: Iterable[NDArray[np.float64]], fps: float) -> float
     return round(float(max(one[-1] for one in every) - min(one[0] for one in every) + last), 6)
 
 
+def source_rate(told: float | None, clocks: Iterable[NDArray[np.float64]], otherwise: float) -> float:
+    """Frames a second of a recording's source: as it says itself, else by the clock of its longest track, else as the
+    network ran, for a single frame has no rate. clocks: as for `recording_length`."""
+    return told or frame_rate(max(clocks, key=len)) or otherwise
+
+
 def frame_rate(timestamps: NDArray[np.float64]) -> float | None:
-    """Frames a second of a clock, by the median of its first steps; None for a single frame."""
+    """Frames a second of a clock's first steps; None for a single frame.
+
+    The mean of the steps that are like their median: without those over lost frames, and no worse for times that are
+    rounded (in Matroska to milliseconds: 33, 33, 34).
+    """
     steps = np.diff(timestamps[:_CLOCK_STEPS])
-    return round(float(1 / np.median(steps)), 6) if len(steps) else None
+    if not len(steps):
+        return None
+    usual = np.median(steps)
+    return round(float(1 / steps[np.abs(steps - usual) <= usual / 2].mean()), 6)

@@ -27,7 +27,7 @@ from typing import Protocol, TypeVar
 from poseline.codec import encode
 from poseline.errors import Draining, Overloaded, PoselineError
 from poseline.protocol import JobError, JobKind, JobState, JobStatus, LocalizeResponse
-from poseline.timeline import Timeline, effective_thresholds, frame_rate
+from poseline.timeline import Timeline, effective_thresholds, source_rate
 from poseline_service.errors import IdempotencyConflict, NoResult, ResultPending, UnknownJob
 from poseline_service.logging import log
 from poseline_service.metrics import Metrics
@@ -339,6 +339,6 @@ def _about(name: str, recording: Recording, model: LoadedModel) -> Callable[[Loc
         Timeline.from_response,
         source=name,
         layout=request.layout if isinstance(request.layout, str) else request.layout.name,
-        fps=frame_rate(recording.tracks[0].timestamps if recording.clock is None else recording.clock) or manifest.fps,
+        fps=source_rate(request.fps, recording.clocks, manifest.fps),
         thresholds=effective_thresholds(request.options, manifest.decoding),
     )

@@ -7,8 +7,10 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from fractions import Fraction
 from pathlib import Path
 
+import av
 import httpx
 import pytest
 
@@ -74,6 +76,37 @@ def test_every_clip_succeeds(video_server: ServerProcess, data: Path, tmp_path: 
         assert one.track_id in seen
         assert 0 <= one.start_frame < one.end_frame <= CLIPS[name]
         assert frames[one.start_frame]["t"] == pytest.approx(one.start, abs=1 / 30)
+
+
+def test_frames_are_counted_alike_where_they_are_uneven(
+    video_server: ServerProcess, data: Path, tmp_path: Path
+) -> None:
+    """A camera that gives half as many pictures after seven seconds."""
+    clip = tmp_path / "uneven.mp4"
+    with av.open(str(data / "video" / "lateral_raise_single.mp4")) as source, av.open(str(clip), "w") as out:
+        stream = out.add_stream("libx264", rate=30)
+        stream.codec_context.time_base = Fraction(1, 30)
+        stream.width, stream.height = source.streams.video[0].width, source.streams.video[0].height
+        for n, picture in enumerate(source.decode(video=0)):
+            if n > 360:
+                break
+            if n > 210 and n % 2:
+                continue
+            picture.pts, picture.time_base = n, Fraction(1, 30)
+            out.mux(stream.encode(picture))
+        out.mux(stream.encode(None))
+    path = send(video_server, clip)
+    ran = subprocess.run(
+        [sys.executable, "-W", "ignore", "-m", "poseline_cli", "localize", str(clip), "--format", "labelstudio"],
+        env={"PYTHONPATH": os.pathsep.join(path for path in sys.path if path), "PATH": ""},
+        cwd=PROJECT,
+        capture_output=True,
+        check=True,
+    )
+    assert over(video_server, path)["state"] == "succeeded"
+    assert found(video_server, path)
+    said = httpx.get(f"{video_server.url}{path}/result?format=labelstudio").content
+    assert json.loads(said) == json.loads(ran.stdout)
 
 
 @pytest.mark.parametrize("name", ["lateral_raise_single.mp4", "walk_side_gaps.mp4"])

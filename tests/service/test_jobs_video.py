@@ -6,6 +6,9 @@ They need its model (`poseline pose-model build`) and are skipped, saying so, wh
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -15,8 +18,10 @@ import numpy as np
 import psutil
 import pytest
 
+import made_videos
 from job_calls import accepted, children, files_in, over, reach
 from poseline.codec import decode_response
+from poseline.formats.timelines import FORMATS
 from poseline_service.sources import POSE_MODEL
 from servers import PATIENCE, ServerProcess
 
@@ -97,6 +102,27 @@ def test_a_video_without_anybody_has_no_segments(server: ServerProcess, short: b
     csv = httpx.get(f"{server.url}{path}/result?format=csv")
     assert (csv.status_code, len(csv.text.splitlines())) == (200, 1)
     assert httpx.delete(server.url + path).status_code == 204
+
+
+@pytest.mark.parametrize("times", [[*np.arange(30) / 30, *(1 + np.arange(20) / 10)], [0.0]], ids=["uneven", "single"])
+def test_the_command_line_says_the_same_of_an_empty_room(
+    server: ServerProcess, models: Path, tmp_path: Path, times: list[float]
+) -> None:
+    clip = made_videos.write_video(tmp_path / "room.mkv", times, (160, 120))
+    path = send(server, clip.read_bytes(), "room.mkv")
+    assert over(server, path)["state"] == "succeeded"
+    for format in ("labelstudio", "elan"):
+        wanted = httpx.get(f"{server.url}{path}/result?format={format}").content
+        for where in (["--models", models], ["--url", server.url]):
+            args = ["localize", clip, *where, "--pose", POSE, "--format", format]
+            ran = subprocess.run(
+                [sys.executable, "-W", "ignore", "-m", "poseline_cli", *map(str, args)],
+                env=os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+                capture_output=True,
+            )
+            assert ran.returncode == 0, ran.stderr
+            assert f"nobody was seen in {len(times)} pictures" in ran.stderr.decode()
+            assert FORMATS[format].read(ran.stdout) == FORMATS[format].read(wanted)
 
 
 def test_a_raw_body_is_a_video_too(server: ServerProcess, short: bytes) -> None:

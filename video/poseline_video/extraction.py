@@ -109,12 +109,12 @@ class ExtractedFrame:
 
 @dataclass(frozen=True)
 class ExtractedVideo:
-    """people: id → poses at the times at which they were seen. duration: seconds to the end of the last picture. frames:
-    pictures that were looked at."""
+    """people: id → poses at the times at which they were seen. fps: pictures a second by their own times; duration: seconds
+    to the end of the last one; both None for a single picture. frames: pictures that were looked at."""
 
     people: dict[str, PoseSequence]
-    fps: float
-    duration: float
+    fps: float | None
+    duration: float | None
     width: int
     height: int
     frames: int
@@ -313,8 +313,8 @@ def extract_people(
     with open_extraction(path, model=model, people=people, limits=limits) as extraction:
         seen = gather_people(watched(extraction))
     times = np.array(clock)
-    fps = extraction.fps or frame_rate(times) or 0.0
-    duration = recording_length([times], fps) if fps else 0.0
+    fps = frame_rate(times)  # not the container's claim, which may be an average over pauses, or nothing at all
+    duration = recording_length([times], fps) if fps else None
     return ExtractedVideo(seen, fps, duration, extraction.width, extraction.height, len(clock))
 
 

@@ -23,6 +23,7 @@ from poseline.timeline import (
     frame_rate,
     ranked,
     recording_length,
+    source_rate,
 )
 
 MODEL = ModelInfo("body16", "3", "sha256:1f", "body16", "Apache-2.0", False)
@@ -282,5 +283,10 @@ def test_clocks() -> None:
     clock = np.delete(np.arange(50) / 29.97, 7)
     assert frame_rate(clock) == pytest.approx(29.97, abs=1e-4)
     assert frame_rate(clock[:1]) is None
+    assert frame_rate((np.arange(600) / 30).round(3)) == pytest.approx(30, abs=1e-3)  # Matroska's milliseconds
+    paused = np.r_[0:2:30j, 10:11:5j]
+    assert source_rate(None, [clock[:3], paused], 25) == pytest.approx(29 / 2)
+    assert source_rate(24.0, [paused], 25) == 24
+    assert source_rate(None, [clock[:1]], 25) == 25
     assert recording_length([np.arange(30) / 10, np.arange(5) / 10 + 0.5], 30.0) == pytest.approx(3.0)
     assert recording_length([np.array([2.0])], 25.0) == pytest.approx(0.04)
