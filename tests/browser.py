@@ -91,3 +91,8 @@ class Console:
 
     def of(self, kind: str) -> list[dict[str, Any]]:
         return [message for message in (*self.sent, *self.heard) if message["type"] == kind]
+
+    def frames_of_the_last_session(self) -> list[dict[str, Any]]:
+        """Its messages with frames."""
+        last = max(i for i, message in enumerate(self.sent) if message["type"] == "session.start")
+        return [message for message in self.sent[last:] if message["type"] == "frames"]

@@ -65,6 +65,24 @@ def test_recorded_poses_can_be_played_again(
     assert one.page.inner_text("#length").startswith("/ 0:0")  # the clock begins with the first frame
 
 
+def test_a_message_never_holds_more_frames_than_the_protocol_allows(
+    default_server: ServerProcess, console: Callable[..., Console], poses: Path, tmp_path: Path
+) -> None:
+    request = json.loads(poses.read_bytes())
+    keypoints = request["tracks"][0]["keypoints"]
+    lines: list[dict[str, object]] = [{"layout": request["layout"], "coordinates": request["coordinates"]}]
+    lines += [{"t": i / 10_000, "people": [{"id": "a", "kp": keypoints[i // 100]}]} for i in range(2000)]
+    fast = tmp_path / "fast.ndjson"
+    fast.write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+    one = console(default_server)
+    one.play_file(fast)
+    one.state("ended")
+    sizes = [len(message["frames"]) for message in one.frames_of_the_last_session()]
+    assert max(sizes) == 64
+    assert sum(sizes) == 2000
+
+
 @pytest.mark.parametrize(
     ("text", "why"),
     [

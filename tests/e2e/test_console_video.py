@@ -94,7 +94,7 @@ def test_a_video_file_is_searched_for_actions_and_sought(
     one.state("live")
     one.state("ended")
 
-    times = [frame["t"] for message in _of_the_last(one) for frame in message["frames"]]
+    times = [frame["t"] for message in one.frames_of_the_last_session() for frame in message["frames"]]
     duration = one.page.evaluate("document.getElementById('picture').duration")
     assert times == sorted(set(times))
     assert 0 <= times[0] < 2
@@ -106,8 +106,24 @@ def test_a_video_file_is_searched_for_actions_and_sought(
     )
     assert one.page.get_attribute("#scene", "data-view") == "both"
     one.until(lambda: final["start"] - 0.5 <= _shown(one) <= final["end"] + 0.5)
+    one.until(lambda: _is_drawn(one))
     one.page.keyboard.press("Escape")
     one.until(lambda: _shown(one) == pytest.approx(duration, abs=0.1))
+
+
+@extractor
+@clip
+def test_the_chooser_says_what_a_file_is(
+    default_server: ServerProcess, console: Callable[..., Console], tmp_path: Path
+) -> None:
+    """A system that knows no type for a video gives it none."""
+    untold = tmp_path / "holiday"
+    untold.write_bytes(CLIP.read_bytes())
+    one = console(default_server)
+    one.choose("Video")
+    one.page.set_input_files("#video-file", untold)
+    one.state("live")
+    assert one.page.is_checked("[name=source][value=video]")
 
 
 def _seen(one: Console) -> list[tuple[float, list[list[float]]]]:
@@ -116,10 +132,22 @@ def _seen(one: Console) -> list[tuple[float, list[list[float]]]]:
     return [(frame["t"], person["kp"]) for frame in frames for person in frame["people"] if person["id"] == "person"]
 
 
-def _of_the_last(one: Console) -> list[dict[str, list[dict[str, float]]]]:
-    """The frames of the last session."""
-    last = max(i for i, message in enumerate(one.sent) if message["type"] == "session.start")
-    return [message for message in one.sent[last:] if message["type"] == "frames"]
+def _is_drawn(one: Console) -> bool:
+    """Whether there is a limb on the stage, in the colour of left ones."""
+    return bool(
+        one.page.evaluate("""() => {
+          const canvas = document.getElementById('stage');
+          const accent = getComputedStyle(document.documentElement).getPropertyValue('--accent');
+          const pen = new OffscreenCanvas(1, 1).getContext('2d');
+          pen.fillStyle = accent;
+          pen.fillRect(0, 0, 1, 1);
+          const [r, g, b] = pen.getImageData(0, 0, 1, 1).data;
+          const { data } = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height);
+          let count = 0;
+          for (let i = 0; i < data.length; i += 4) count += data[i] === r && data[i + 1] === g && data[i + 2] === b;
+          return count > 500;
+        }""")
+    )
 
 
 def _shown(one: Console) -> float:

@@ -157,9 +157,8 @@ async function start(module, name, ...given) {
   begin(new Source(...given));
 }
 
-/** A file that was picked, or dropped on the scene. */
-function open(file) {
-  const next = file.type.startsWith("video/") ? "video" : "poses";
+/** A file for the chooser that it was picked with. */
+function open(file, next) {
   if (next !== kind) choose(next);
   if (next === "video") start("videofile", "VideoFile", file);
   else start("posefile", "PoseFile", file);
@@ -361,9 +360,9 @@ $("stop").addEventListener("click", finish);
 $("other").addEventListener("click", () => choose(kind));
 $("again").addEventListener("click", () => choose(kind));
 $("camera").addEventListener("click", () => start("webcam", "Webcam"));
-for (const id of ["video-file", "poses-file"]) {
-  $(id).addEventListener("change", ({ target }) => {
-    if (target.files.length) open(target.files[0]);
+for (const chooser of ["video", "poses"]) {
+  $(`${chooser}-file`).addEventListener("change", ({ target }) => {
+    if (target.files.length) open(target.files[0], chooser);
     target.value = ""; // so that the same file can be picked again
   });
 }
@@ -377,7 +376,9 @@ $("ndjson").addEventListener("click", () => save("ndjson", "application/x-ndjson
 $("scene").addEventListener("dragover", (event) => event.preventDefault());
 $("scene").addEventListener("drop", (event) => {
   event.preventDefault();
-  if (event.dataTransfer.files.length) open(event.dataTransfer.files[0]);
+  const [file] = event.dataTransfer.files;
+  // Nobody chose: its type tells, as far as the system knows one.
+  if (file) open(file, file.type.startsWith("video/") || (!file.type && kind === "video") ? "video" : "poses");
 });
 document.addEventListener("visibilitychange", () => {
   // Pictures of a hidden tab are not seen: a video waits, as the clock of known poses does.

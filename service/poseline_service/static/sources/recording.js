@@ -16,6 +16,8 @@
 
 import { Body, Poses } from "../poses.js";
 
+const MOST = 64; // frames in one message, of which a page that was held up may owe more
+
 export class Recording {
   constructor() {
     [this.time, this.sent, this.truth] = [0, 0, []];
@@ -30,7 +32,12 @@ export class Recording {
   take(dt) {
     if (this.paused) return [];
     this.time = Math.min(this.time + dt, this.duration);
-    const due = this.poses.frames.slice(this.sent, this.poses.index(this.time) + 1);
+    let end = this.poses.index(this.time) + 1;
+    if (end > this.sent + MOST) {
+      end = this.sent + MOST;
+      this.time = this.poses.frames[end - 1].t;
+    }
+    const due = this.poses.frames.slice(this.sent, end);
     this.sent += due.length;
     return due;
   }
