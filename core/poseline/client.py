@@ -302,7 +302,7 @@ def remote_model(url: str, model: str = "default") -> RemoteModel:
         said = answer.json()
         thresholds = DecodingOptions.model_validate(said["decoding"])
         return RemoteModel(msgspec.convert(said, ModelInfo), thresholds, float(said["fps"]))
-    except (msgspec.ValidationError, ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise ConnectionFailed(f"{url} does not describe a model: {error}") from None
 
 

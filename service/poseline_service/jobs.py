@@ -37,6 +37,7 @@ from poseline_service.recordings import Recording
 from poseline_service.settings import ServiceSettings
 from poseline_service.tracks import Changes, LoadedModel
 from poseline_service.uploads import Disk, JobFolder
+from poseline_service.workplace import Workplace
 
 T = TypeVar("T")
 UPLOAD, POSES, RESULT = "upload", "poses.ndjson", "result.json"
@@ -123,7 +124,7 @@ class JobBoard:
         self._closed: Draining | None = None
         self._turns = {"video": asyncio.Semaphore(settings.video_workers), "recording": asyncio.Semaphore(1)}
         self._changes = Changes()
-        self._root: tempfile.TemporaryDirectory[str] | None = None
+        self._workplace = Workplace(settings.job_folder)
         # A reading that is cancelled may take a moment to end: the next one need not wait for a thread.
         self._threads = ThreadPoolExecutor(2 * (settings.video_workers + 1), thread_name_prefix="job")
         metrics.job_queue_depth.set_function(lambda: sum(job.state == "queued" for job in list(self._jobs.values())))
@@ -138,7 +139,7 @@ class JobBoard:
         if waiting >= self._settings.queued_jobs:
             what = f"{waiting} jobs are waiting, the limit is {self._settings.queued_jobs}"
             raise Overloaded(what, retry_after=self._settings.retry_after)
-        folder = JobFolder(Path(tempfile.mkdtemp(dir=self._folder())), self._disk)
+        folder = JobFolder(Path(tempfile.mkdtemp(dir=self._workplace.path)), self._disk)
         self._arriving += 1
         try:
             yield folder
@@ -146,12 +147,6 @@ class JobBoard:
             self._arriving -= 1
             if not any(job.folder is folder for job in self._jobs.values()):
                 folder.remove()
-
-    def _folder(self) -> str:
-        if self._root is None:
-            parent = self._settings.job_folder
-            self._root = tempfile.TemporaryDirectory(prefix="poseline-jobs-", dir=parent, ignore_cleanup_errors=True)
-        return self._root.name
 
     def _check_open(self) -> None:
         if self._closed is not None:
@@ -329,8 +324,7 @@ class JobBoard:
         """End every job, and remove every file."""
         await self._cancel_all(JobError(Draining.code, "this server is shutting down"), "queued", "running")
         self._threads.shutdown()
-        if self._root is not None:
-            self._root.cleanup()
+        self._workplace.remove()
 
 
 def _about(name: str, recording: Recording, model: LoadedModel) -> Callable[[LocalizeResponse], Timeline]:

@@ -317,6 +317,28 @@ def test_a_stopping_server_does_not_wait_for_ever(serve: Callable[..., ServerPro
     assert list(tmp_path.iterdir()) == []
 
 
+def test_what_a_killed_server_left_is_removed_and_nothing_else(
+    serve: Callable[..., ServerProcess], tmp_path: Path
+) -> None:
+    killed, alive = serve(job_folder=tmp_path).ready(), serve(job_folder=tmp_path).ready()
+    over(killed, accepted(submit(killed, BODY)))
+    [left] = tmp_path.iterdir()
+    kept = accepted(submit(alive, BODY))
+    over(alive, kept)
+    killed.process.kill()
+    killed.process.wait()
+    mine = tmp_path / "poseline-notes"
+    mine.mkdir()
+    linked = tmp_path / "poseline-jobs-link"
+    linked.symlink_to(mine)
+    third = serve(job_folder=tmp_path).ready()
+    assert not left.exists()
+    assert linked.is_symlink()
+    assert mine.is_dir()
+    assert found(alive, kept)
+    assert over(third, accepted(submit(third, BODY)))["state"] == "succeeded"
+
+
 def test_without_eyes_only_videos_are_refused(serve: Callable[..., ServerProcess], tmp_path: Path) -> None:
     server = serve(pose=tmp_path).ready()
     answer = httpx.post(f"{server.url}/v1/jobs", content=b"whatever", headers=VIDEO)
