@@ -25,11 +25,13 @@ from poseline.codec import decode_request, encode
 from poseline.errors import InputError
 from poseline.formats.poses import POSE_FORMATS, format_of, read_poses
 from poseline.formats.reading import ReadOptions, read_bytes
+from poseline.formats.stream import read_stream
 from poseline.formats.videos import INPUT_FORMAT
 from poseline.keypoints import read_tracks
 from poseline.pose import PoseSequence
 from poseline.protocol import LocalizeOptions, LocalizeRequest
 from poseline.skeleton import LAYOUTS
+from poseline.timeline import frame_rate, recording_length
 
 ACTOR = "actor"
 STREAM_URL = "ws://127.0.0.1:8000/v1/stream"
@@ -112,6 +114,10 @@ def read_recording(path: Path, input_format: str | None, options: ReadOptions) -
     if kind == "json":
         request = decode_request(read_bytes(path))
         return Recording(path.name, {poses.name: poses for poses in read_tracks(request)}, request, request.fps)
+    if kind == "ndjson":
+        people, times = read_stream(path, options)
+        fps = frame_rate(times)
+        return Recording(path.name, people, fps=fps, duration=recording_length([times], fps) if fps else None)
     return Recording(options.sequence or path.name, read_poses(path, kind, options))
 
 

@@ -11,9 +11,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from msgspec import to_builtins
 
 from made_up import recording
-from poseline.client import request_for, timeline
+from poseline.client import describe, request_for, timeline
 from poseline.codec import encode
 from poseline.formats.timelines import FORMATS
 from poseline.pose import PoseSequence
@@ -50,6 +51,20 @@ def whole(walk: Path, models: Path) -> Timeline:
     found = localized(walk, "--models", models)
     assert len(found.segments) > 10
     return found
+
+
+def test_a_recorded_stream_lasts_as_long_as_its_frames(models: Path, tmp_path: Path) -> None:
+    """Before somebody comes and after they left there are frames, too."""
+    poses = recording(11, 90)
+    frames = timeline({"p1": poses})
+    empty = [{"t": round(t / FPS, 6), "people": []} for t in (-60, -30, 150)]
+    head = {"layout": poses.layout.name, "coordinates": to_builtins(describe(poses.coordinates))}
+    lines = [json.dumps(one) for one in (head, *empty[:2])] + [encode(frame).decode() for frame in frames]
+    path = tmp_path / "s.ndjson"
+    path.write_text("\n".join([*lines, json.dumps(empty[2])]))
+    found = localized(path, "--models", models)
+    assert found.duration == pytest.approx(7 + 7 / (len(frames) + 2), abs=1e-3)
+    assert found.fps == pytest.approx(FPS, abs=1e-3)
 
 
 @pytest.mark.parametrize("format", FORMATS)

@@ -10,11 +10,12 @@ null is there and unseen, as on the wire.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import msgspec
 import numpy as np
 from msgspec import Struct
+from numpy.typing import NDArray
 
 from poseline.errors import BadTimestamps, InputError
 from poseline.formats.reading import Gathering, ReadOptions, frame_clock, read_lines
@@ -33,25 +34,36 @@ class Head(Struct, frozen=True):
     coordinates: CoordinatesSpec = CoordinatesSpec()
 
 
+class RecordedStream(NamedTuple):
+    """people by name, and times (T,) of all frames in seconds, also of those in which nobody was."""
+
+    people: dict[str, PoseSequence]
+    times: NDArray[np.float64]
+
+
 def read(path: Path, options: ReadOptions) -> dict[str, PoseSequence]:
-    """A file has its own clock: `options.fps` counts its frames instead, evenly."""
+    return read_stream(path, options).people
+
+
+def read_stream(path: Path, options: ReadOptions) -> RecordedStream:
+    """A file has its own clock: `options.fps` counts its frames instead, evenly. Raises InputError and its kin."""
     lines = ((number, line) for number, line in read_lines(path) if line.strip())
     number, line = next(lines, (0, ""))
     head = _decode(line, Head, f"{path}, line {number or 1} (the head)")
     layout, coordinates = layout_of(options.layout or head.layout), coordinates_of(head.coordinates)
-    gathering, last = Gathering(path), -np.inf
+    gathering, times = Gathering(path), [-np.inf]
     for place, (number, line) in enumerate(lines):
         where = f"{path}, line {number}"
         frame = _decode(line, Frame, where)
         t = frame.t if options.fps is None else place / frame_clock(options, path)
-        if not t > last:
-            raise BadTimestamps(f"{where}: frames must rise in time, {t:g} follows {last:g}")
-        last = t
+        if not t > times[-1]:
+            raise BadTimestamps(f"{where}: frames must rise in time, {t:g} follows {times[-1]:g}")
+        times.append(t)
         for person in frame.people:
             in_words = f" ({where}, {person.id})"
             pose = read_keypoints([person.kp], layout, coordinates.dims, lambda _, words=in_words: words)
             gathering.put(t, person.id, pose[0])
-    return gathering.people(layout, coordinates)
+    return RecordedStream(gathering.people(layout, coordinates), np.array(times[1:]))
 
 
 def _decode(line: str, kind: type[T], where: str) -> T:
