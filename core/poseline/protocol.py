@@ -249,12 +249,12 @@ class Flush(Struct, frozen=True, tag="flush"):
 
 
 class SessionUpdate(Struct, frozen=True, tag="session.update"):
-    """Change some of a running session's `StreamOptions`, for the frames that follow.
+    """Change some of a running session's `StreamOptions`, for the frames that follow. options: an object of those to change.
 
     Checked by `translation.changed_options`, not here: a wrong option costs the client an answer, not its session.
     """
 
-    options: dict[str, Any]
+    options: Any = None
 
 
 class Keepalive(Struct, frozen=True, tag="keepalive"):

@@ -5,8 +5,7 @@ Structs of `protocol` enter; what leaves is checked, or an InputError says which
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 from pydantic import ValidationError
@@ -81,17 +80,20 @@ CHANGEABLE = (*_DECODING, "classes", "partials", "scores_hz")
 """Options that a running session may change; the others say what its frames are, and what became of those that came."""
 
 
-def changed_options(choice: StreamOptions, changes: Mapping[str, Any]) -> StreamOptions:
-    """A session's options with some of them changed; a null is the model's own again.
+def changed_options(choice: StreamOptions, changes: Any) -> StreamOptions:
+    """A session's options with some of them changed, as a client says it; a null is the model's own again.
 
     Raises UnsupportedOption, MalformedMessage; values out of range are `decoding_options`' affair, as at the start.
     """
-    for name in changes:
+    if not isinstance(changes, dict):
+        raise MalformedMessage("options are missing, or no object", param="options", code="invalid_message")
+    given = cast(dict[str, Any], changes)
+    for name in given:
         if name not in CHANGEABLE:
             what = f"{name!r} cannot be changed while a session runs; {', '.join(CHANGEABLE)} can"
             raise UnsupportedOption(what, param=f"options.{name}")
     try:
-        return msgspec.convert(msgspec.to_builtins(choice) | changes, StreamOptions)
+        return msgspec.convert(msgspec.to_builtins(choice) | given, StreamOptions)
     except msgspec.ValidationError as error:
         what, _, path = str(error).rstrip("`").partition(" - at `$")
         raise MalformedMessage(f"options{path}: {what}", param=f"options{path}", code="invalid_message") from None

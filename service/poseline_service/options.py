@@ -5,7 +5,6 @@ A value: `session.update` makes another one, or raises and leaves the session wi
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from msgspec import to_builtins
@@ -38,7 +37,7 @@ class SessionOptions:
         """The client hears of segments before they are final."""
         return self._choice.partials != "none"
 
-    def changed(self, changes: Mapping[str, Any]) -> SessionOptions:
+    def changed(self, changes: Any) -> SessionOptions:
         """Raises InputError, UnsupportedOption, MalformedMessage."""
         return SessionOptions(changed_options(self._choice, changes), self._manifest)
 

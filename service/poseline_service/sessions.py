@@ -60,7 +60,7 @@ class _Flush:
 
 @dataclass(frozen=True, slots=True)
 class _Update:
-    options: dict[str, Any]
+    options: Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,7 +269,7 @@ class Session:
                 self._tell(track, track.finish("flush"))
         self._outbox.post(protocol.Flushed(t=round(self._account.last_t, 6)))
 
-    def _update(self, changes: dict[str, Any]) -> None:
+    def _update(self, changes: Any) -> None:
         """Other options for the frames that follow, or none and the reason why."""
         try:
             self._options = self._options.changed(changes)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 from typing import Any
 
 import pytest
@@ -9,9 +11,9 @@ import pytest
 from made_up import NATIVE, frames_of
 from poseline import protocol
 from poseline.client import StreamClient
-from poseline.codec import CODECS, MSGPACK, Codec
+from poseline.codec import CODECS, JSON, MSGPACK, Codec
 from poseline.protocol import Frame, SegmentFinal, SegmentRetracted, SegmentStarted, SessionUpdated, StreamOptions
-from servers import ServerProcess
+from servers import PATIENCE, ServerProcess
 
 Change = dict[str, Any]
 
@@ -175,3 +177,16 @@ async def test_a_bad_update_changes_nothing_and_ends_nothing(
     assert (error.code, error.param, error.fatal) == (code, param, False)
     assert events(heard) == events(await told(server, [FRAMES[:300]]))
     assert isinstance(heard[-1], protocol.SessionClosed)
+
+
+@pytest.mark.parametrize("said", [{}, {"options": None}, {"options": [1]}, {"options": "min_score"}])
+async def test_an_update_without_options_ends_nothing(server: ServerProcess, said: Change) -> None:
+    client = StreamClient(server.ws, coordinates=NATIVE, codec=JSON)
+    async with client, asyncio.timeout(PATIENCE):
+        await client._socket.send(json.dumps({"type": "session.update"} | said))
+        error = await client.receive()
+        assert isinstance(error, protocol.ErrorMessage)
+        assert (error.code, error.param, error.fatal) == ("invalid_message", "options", False)
+        await client.send(FRAMES[:60])
+        await client.close()
+        assert isinstance([message async for message in client][-1], protocol.SessionClosed)
