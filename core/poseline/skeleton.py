@@ -133,3 +133,15 @@ def layout(name: str) -> SkeletonLayout:
         return LAYOUTS[name]
     except KeyError:
         raise UnknownLayout(f"unknown layout {name!r}; known: {', '.join(LAYOUTS)}", param="layout") from None
+
+
+def unknown_joints(source: SkeletonLayout) -> tuple[str, ...]:
+    """Joints whose landmark nothing here knows: a custom layout's misspelt ones, and those that nobody else names."""
+    return tuple(joint for joint in source.joints if source.landmark(joint) not in _known_landmarks())
+
+
+@cache
+def _known_landmarks() -> frozenset[str]:
+    named = (one.landmark(joint) for one in LAYOUTS.values() for joint in one.joints)
+    parts = (part for stand_ins in _STAND_INS.values() for parts in stand_ins for part in parts)
+    return frozenset((*named, *_STAND_INS, *parts))

@@ -90,6 +90,7 @@ class Job:
     about: Callable[[LocalizeResponse], Timeline] | None = None
     fetched: bool = False
     task: asyncio.Task[None] | None = None
+    expiry: asyncio.TimerHandle | None = None
 
     @property
     def over(self) -> bool:
@@ -219,6 +220,8 @@ class JobBoard:
 
     def _forget(self, job: Job) -> None:
         if self._jobs.pop(job.id, None) is not None:
+            if job.expiry is not None:
+                job.expiry.cancel()
             if job.key is not None:
                 del self._keys[job.key]
             job.folder.remove()
@@ -287,7 +290,7 @@ class JobBoard:
         else:
             for name in (UPLOAD, POSES):
                 job.folder.discard(name)
-        asyncio.get_running_loop().call_later(self._settings.job_ttl, self._forget, job)
+        job.expiry = asyncio.get_running_loop().call_later(self._settings.job_ttl, self._forget, job)
         kind, seconds = job.source.kind, (job.finished - (job.started or job.finished)).total_seconds()
         self._metrics.jobs.labels(kind, state).inc()
         if job.started is not None:

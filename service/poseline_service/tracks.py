@@ -21,12 +21,14 @@ from poseline.pose import Coordinates, PoseConverter, has_scale
 from poseline.protocol import ModelInfo, Notice
 from poseline.resampling import FrameGrid, GridFrame, GridPush
 from poseline.segments import Forced, SegmentEvent
-from poseline.skeleton import Flags, Floats, SkeletonLayout
+from poseline.skeleton import Flags, Floats, SkeletonLayout, unknown_joints
 from poseline.translation import model_info
 from poseline_service.intake import Intake
 from poseline_service.outbox import Outlet
 from poseline_service.scheduler import BatchScheduler, Top
 
+_NAMED = 8
+"""Joints of a client's that a warning names."""
 _CONVERTERS = 256
 """Ways to the model's poses kept for the next who sends the same."""
 SCALE_SECONDS = 2.0
@@ -83,6 +85,9 @@ def notices(converter: PoseConverter, native: str) -> list[Notice]:
     found: list[Notice] = []
     if converter.approximate:
         what = f"{converter.layout.name} to {native}: some joints are means of others or missing"
+        if unknown := unknown_joints(converter.layout):
+            more = ", …" if len(unknown) > _NAMED else ""
+            what += f"; not known are {', '.join(unknown[:_NAMED])}{more}"
         found.append(Notice("layout_approximate", what))
     if converter.coordinates.dims == 2:
         found.append(Notice("two_dimensions", "depth is missing: expect lower accuracy, see the model card"))

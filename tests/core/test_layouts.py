@@ -7,7 +7,7 @@ import pytest
 
 from poseline.errors import LayoutMismatch
 from poseline.layouts import LAYOUTS, custom_layout
-from poseline.skeleton import BODY16, conversion, layout
+from poseline.skeleton import BODY16, conversion, layout, unknown_joints
 
 MIRRORS_AND_PARENTS = {  # as published: flip list, and the tree (sources in docs/protocol.md)
     "coco17": (
@@ -226,3 +226,9 @@ def test_a_hand_is_no_body(side: str) -> None:
     with pytest.raises(LayoutMismatch, match="layout custom lacks most joints of body16: pelvis, spine") as caught:
         conversion(custom_layout([side + joint for joint in HAND]), BODY16)
     assert caught.value.code == "layout_mismatch"
+
+
+def test_joints_that_nobody_knows_are_named() -> None:
+    joints = ["LShouldr", "left elbow", "head_bottom", "top_head", "HandTip Left", "tail", "LBigToe"]
+    assert unknown_joints(custom_layout(joints)) == ("left_shouldr", "tail")
+    assert not any(unknown_joints(one) for one in LAYOUTS.values())

@@ -16,7 +16,7 @@ from made_up import NATIVE, frames_of, recording, request_of
 from poseline import protocol
 from poseline.client import RemoteError, StreamClient, localize, play, timeline
 from poseline.codec import CODECS, JSON, MSGPACK, Codec, encode
-from poseline.protocol import Frame, Frames, Person, SegmentFinal, SessionStart, StreamOptions
+from poseline.protocol import CustomLayout, Frame, Frames, Person, SegmentFinal, SessionStart, StreamOptions
 from servers import ServerProcess
 
 
@@ -206,6 +206,21 @@ async def test_another_layout_is_converted_and_said_to_be(server: ServerProcess)
         heard = [message async for message in play(client, [Frame(0.0, [Person("a", kp)])])]
     assert isinstance(heard[0], protocol.Warn)
     assert heard[0].code == "layout_approximate"
+
+
+async def test_joints_that_nobody_knows_are_named_in_the_warning(server: ServerProcess) -> None:
+    names = [
+        "pelvis",
+        "neck",
+        "head",
+        "LShouldr",
+        *(f"{s} {j}" for s in "lr" for j in ("elbow", "wrist", "hip", "knee")),
+    ]
+    names += [f"horn{i}" for i in range(20)]
+    async with StreamClient(server.ws, layout=CustomLayout(names)) as client:
+        heard = [message async for message in play(client, [Frame(0.0, [])])]
+    assert isinstance(heard[0], protocol.Warn)
+    assert heard[0].detail.endswith("not known are left_shouldr, " + ", ".join(f"horn{i}" for i in range(7)) + ", …")
 
 
 async def test_started_says_what_to_expect(server: ServerProcess) -> None:
