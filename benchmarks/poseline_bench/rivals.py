@@ -27,14 +27,14 @@ from poseline.skeleton import BODY16
 from poseline_training.config import ExportSettings
 from poseline_training.export import write_bundle
 from poseline_training.network.encoder import JointStem
-from poseline_training.network.graph import CausalConvolution
+from poseline_training.network.graph import TemporalConvolution
 from poseline_training.network.levels import Level, Steps
 from poseline_training.network.localizer import Localizer
 
 WINDOW = 128
 """Frames that the window rival runs over: the default network's view, rounded up."""
 DEPTH = 6
-VIEW = 1 + DEPTH * (CausalConvolution.TAPS - 1)
+VIEW = 1 + DEPTH * (TemporalConvolution.TAPS - 1)
 """Frames that the compared network sees."""
 CLASSES = 34
 
@@ -46,7 +46,7 @@ class FullRateStack(nn.Module):
         super().__init__()
         self.width = width
         self.stem = JointStem(BODY16, width)
-        self.convs = nn.ModuleList(CausalConvolution(width, 1) for _ in range(DEPTH))
+        self.convs = nn.ModuleList(TemporalConvolution(width, 1) for _ in range(DEPTH))
 
     def forward(self, features: Tensor) -> Tensor:
         return nn.Sequential(self.stem, *self.convs)(features)

@@ -1,4 +1,3 @@
-import numpy as np
 import torch
 
 from poseline_training.objective import border_targets, class_weights, localization_loss
@@ -33,7 +32,7 @@ def test_ignored_frames_carry_no_loss_and_no_gradient() -> None:
 
 
 def test_class_weights_have_mean_one_and_favour_the_rare() -> None:
-    shares = np.array([0.7, 0.2, 0.1])
-    weights = class_weights(shares, 0.15).numpy()
+    shares = torch.tensor([0.7, 0.2, 0.1])
+    weights = class_weights(shares, 0.15)
     assert abs((weights * shares).sum() - 1) < 1e-6
     assert weights[0] < weights[1] < weights[2]

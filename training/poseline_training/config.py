@@ -40,17 +40,24 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 class SetSettings(Settings):
-    """One corpus file to train on.
+    """One corpus to train on.
 
-    weight: share of the crops that come from it. restitch: share of those that are joined anew from pieces.
-    min_seconds: shorter sequences are left out.
+    files: of the corpus' folder, without .npz. weight: share of the crops that come from it. restitch: share of those that
+    are joined anew from pieces. min_seconds: shorter sequences are left out. without: people who are left out. styles: only
+    these, where the corpus names styles.
+
+    classes: `own`: the set's classes are the model's. `shared`: it teaches only what other sets have; sequences of nothing
+    else are left out. `foreign`: only sequences of classes that no other set has; they are background.
     """
 
     corpus: str
-    file: str
+    files: tuple[str, ...] = Field(min_length=1)
     weight: float = Field(gt=0)
     restitch: float = Field(default=0.0, ge=0, le=1)
     min_seconds: float = 0.0
+    without: tuple[str, ...] = ()
+    styles: tuple[str, ...] | None = None
+    classes: Literal["own", "shared", "foreign"] = "own"
 
 
 class ActorSettings(Settings):
@@ -96,9 +103,12 @@ class AugmentSettings(Settings):
 
 
 class NetworkSettings(Settings):
+    """look_aheads: frames by which heads speak later than they see; the first is the default's."""
+
     body: Body = "strided_u"
     width: int = 128
     dropout: float = 0.25
+    look_aheads: tuple[int, ...] = (0,)
 
 
 class RunSettings(Settings):
@@ -124,17 +134,24 @@ class RunSettings(Settings):
 class FinetuneSettings(RunSettings):
     """Localization from labels.
 
-    class_weight: classes weigh frequency^-class_weight. border_weight: of the boundary loss. average: decay of the
-    weights' running mean, which is what is kept. init: checkpoint of a pretraining run.
+    class_weight: classes weigh frequency^-class_weight in the loss. prior: their logits are shifted by prior times the log
+    of their frequency while training (Menon et al., ICLR 2021), which favours the rare where it is 1. border_weight: of the
+    boundary loss. average: decay of the weights' running mean, which is what is kept. init: a pretraining run.
+
+    teachers: finished runs, whose mean answer is taught beside the labels (Hinton et al., 2015); teaching: its share of the
+    loss.
     """
 
     weight_decay: float = 0.02
     class_weight: float = 0.15
+    prior: float = 0.0
     label_smoothing: float = 0.05
     border_weight: float = 0.5
     average: float = 0.995
     context: int = 24  # first frames of a crop that began elsewhere: no loss, they lack their past
     init: Path | None = None
+    teachers: tuple[Path, ...] = ()
+    teaching: float = Field(default=0.5, ge=0, le=1)
 
 
 class PretrainSettings(RunSettings):

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from poseline.actor import ACTIONS, perform
+from poseline.errors import CorpusError
 from poseline.formats.corpus import FPS, LabelledSequence, read_corpus, read_label_map
 from poseline.pose import PoseConverter
 from poseline.skeleton import Floats
@@ -64,6 +65,11 @@ def in_classes(labels: NDArray[np.int64], names: tuple[str, ...], classes: tuple
     return table[labels]
 
 
+def is_foreign(labels: NDArray[np.int64]) -> bool:
+    """Whether the sequence holds none of the classes: all that it shows is of other ones."""
+    return bool((labels <= 0).all() and (labels < 0).any())
+
+
 def native(sequence: LabelledSequence) -> Floats:
     """(T, 16, 4) in the model's own space."""
     poses = sequence.poses
@@ -72,7 +78,8 @@ def native(sequence: LabelledSequence) -> Floats:
 
 def load_training_data(settings: DataSettings) -> TrainingData:
     read = [(one, _read(settings, one)) for one in settings.sets]
-    classes = settings.classes or _all_classes(settings, [sequences for _, sequences in read])
+    own = [sequences for one, sequences in read if one.classes == "own"]
+    classes = settings.classes or _all_classes(settings, own)
     sets = [_training_set(settings, one, sequences, classes) for one, sequences in read]
     if settings.actor:
         sets.append(_actor_set(settings.actor, classes))
@@ -82,8 +89,14 @@ def load_training_data(settings: DataSettings) -> TrainingData:
 
 
 def _read(settings: DataSettings, one: SetSettings) -> list[LabelledSequence]:
-    sequences = read_corpus(settings.root / one.corpus / f"{one.file}.npz")
-    return [s for s in sequences if len(s.labels) >= one.min_seconds * FPS]
+    sequences = [s for file in one.files for s in read_corpus(settings.root / one.corpus / f"{file}.npz")]
+    return [
+        s
+        for s in sequences
+        if len(s.labels) >= one.min_seconds * FPS
+        and s.subject not in one.without
+        and (one.styles is None or s.style in one.styles)
+    ]
 
 
 def _all_classes(settings: DataSettings, read: list[list[LabelledSequence]]) -> tuple[str, ...]:
@@ -98,12 +111,18 @@ def _all_classes(settings: DataSettings, read: list[list[LabelledSequence]]) -> 
 def _training_set(
     settings: DataSettings, one: SetSettings, sequences: list[LabelledSequence], classes: tuple[str, ...]
 ) -> TrainingSet:
-    made = [
-        TrainingSequence(
-            native(s), in_classes(s.labels, common_labels(s, settings.label_map), classes), f"{s.subject}/{s.view}"
-        )
-        for s in sequences
-    ]
+    made: list[TrainingSequence] = []
+    for s in sequences:
+        labels = in_classes(s.labels, common_labels(s, settings.label_map), classes)
+        if one.classes == "shared" and (labels < 0).all():
+            continue
+        if one.classes == "foreign":
+            if not is_foreign(labels):
+                continue
+            labels = np.zeros_like(labels)
+        made.append(TrainingSequence(native(s), labels, f"{s.subject}/{s.view}"))
+    if not made:
+        raise CorpusError(f"nothing is left of {one.corpus} to train on")
     return TrainingSet(one.corpus, tuple(made), one.weight, one.restitch)
 
 

@@ -5,6 +5,7 @@ Keeps a running mean of the weights, which is what evaluation and export use.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,12 @@ import torch
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from poseline.errors import InputError
 from poseline.skeleton import BODY16
 from poseline_training.config import FinetuneSettings
 from poseline_training.corpus import TrainingData, load_training_data
 from poseline_training.network.localizer import Localizer
-from poseline_training.objective import class_weights, localization_loss
+from poseline_training.objective import IGNORE, Taught, class_weights, distillation_loss, late, localization_loss
 from poseline_training.pretrain import pretrained_weights
 from poseline_training.running import RESOLVED, TrainingModule, checkpoint, make_trainer, start
 from poseline_training.sampling import LabelledBatches
@@ -26,29 +28,54 @@ class Finetuning(TrainingModule):
     """One run: the network being trained, and its running mean."""
 
     weights: Tensor
+    shift: Tensor
 
-    def __init__(self, settings: FinetuneSettings, classes: tuple[str, ...], weights: Tensor) -> None:
+    def __init__(
+        self, settings: FinetuneSettings, classes: tuple[str, ...], shares: Tensor, teachers: Sequence[Localizer] = ()
+    ) -> None:
         super().__init__(settings, settings.weight_decay)
         self.finetuning = settings
         self.classes = classes
-        network = settings.network
-        self.network = Localizer(BODY16, len(classes), network.body, network.width, network.dropout)
+        network, weights = settings.network, class_weights(shares, settings.class_weight)
+        self.network = Localizer(BODY16, len(classes), **network.model_dump())
         self.average = AveragedModel(
             self.network, multi_avg_fn=get_ema_multi_avg_fn(settings.average), use_buffers=True
         ).requires_grad_(False)
         self.register_buffer("weights", weights)
+        self.register_buffer("shift", settings.prior * shares.clamp(min=1e-4).log())
+        # Out of sight of the optimiser and of checkpoints: they have runs of their own.
+        self._teachers = [teacher.requires_grad_(False) for teacher in teachers]
 
     def training_step(self, batch: tuple[Tensor, Tensor], _: int) -> Tensor:
         poses, labels = batch
-        logits, borders = self.network(poses)
-        settings = self.finetuning
-        loss = localization_loss(
-            logits, borders, labels, self.weights, settings.label_smoothing, settings.border_weight
-        )
+        taught = self._taught(poses)
+        heads = self.network.heads(poses)
+        losses = [
+            self._loss(logits + self.shift, borders, late(labels, look_ahead, IGNORE), taught, look_ahead)
+            for (logits, borders), look_ahead in zip(heads, self.network.look_aheads, strict=True)
+        ]
+        loss = torch.stack(losses).mean()
         known = labels >= 0
-        right = (logits.argmax(-1) == labels)[known].float().mean()
+        right = (heads[0][0].argmax(-1) == labels)[known].float().mean()
         self.log_dict({"loss": loss, "frame_accuracy": right}, prog_bar=True)
         return loss
+
+    def _loss(self, logits: Tensor, borders: Tensor, labels: Tensor, taught: Taught | None, look_ahead: int) -> Tensor:
+        settings = self.finetuning
+        own = localization_loss(logits, borders, labels, self.weights, settings.label_smoothing, settings.border_weight)
+        if taught is None:
+            return own
+        then = Taught(*(late(one, look_ahead, 0.0) for one in taught))
+        classes, ends = distillation_loss(logits, borders, then, (labels >= 0).float())
+        return (1 - settings.teaching) * own + settings.teaching * (classes + settings.border_weight * ends)
+
+    @torch.no_grad()
+    def _taught(self, poses: Tensor) -> Taught | None:
+        if not self._teachers:
+            return None
+        said = [teacher.to(poses.device)(poses) for teacher in self._teachers]
+        classes = torch.stack([logits.float().softmax(-1) for logits, _ in said]).mean(0)
+        return Taught(classes, torch.stack([borders.float().sigmoid() for _, borders in said]).mean(0))
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         super().optimizer_step(*args, **kwargs)
@@ -60,13 +87,21 @@ class Finetuning(TrainingModule):
 
 def finetune(settings: FinetuneSettings, folder: Path, resume: bool = False) -> None:
     data: TrainingData = load_training_data(settings.data)
-    weights = class_weights(data.class_shares(), settings.class_weight)
+    shares = torch.tensor(data.class_shares(), dtype=torch.float32)
     trainer = make_trainer(settings, folder)
-    module = Finetuning(settings, data.classes, weights)
+    module = Finetuning(settings, data.classes, shares, _teachers(settings.teachers, data.classes))
     if settings.init:
         module.network.load_state_dict(pretrained_weights(settings.init), strict=False)
         module.average.module.load_state_dict(module.network.state_dict())
     start(trainer, module, LabelledBatches(data, settings, settings.context), folder, resume)
+
+
+def _teachers(folders: tuple[Path, ...], classes: tuple[str, ...]) -> list[Localizer]:
+    found = [finetuned(folder) for folder in folders]
+    for folder, (_, known) in zip(folders, found, strict=True):
+        if known != classes:
+            raise InputError(f"teacher {folder} has other classes than its pupil", param="teachers")
+    return [network for network, _ in found]
 
 
 def finetuned(folder: Path) -> tuple[Localizer, tuple[str, ...]]:
@@ -74,7 +109,7 @@ def finetuned(folder: Path) -> tuple[Localizer, tuple[str, ...]]:
     settings = FinetuneSettings.load(folder / RESOLVED)
     saved = torch.load(checkpoint(folder), map_location="cpu", weights_only=False)
     classes = tuple(saved["classes"])
-    network = Localizer(BODY16, len(classes), settings.network.body, settings.network.width, settings.network.dropout)
+    network = Localizer(BODY16, len(classes), **settings.network.model_dump())
     prefix = "average.module."
     network.load_state_dict({k.removeprefix(prefix): v for k, v in saved["state_dict"].items() if k.startswith(prefix)})
     return network.eval(), classes

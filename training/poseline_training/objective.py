@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import numpy as np
+from typing import NamedTuple
+
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from torch import Tensor
 
 IGNORE = -1
@@ -15,10 +15,10 @@ _BORDER_WEIGHT = 4.0
 """Borders are rare: a positive counts this many times."""
 
 
-def class_weights(shares: NDArray[np.float64], exponent: float) -> Tensor:
+def class_weights(shares: Tensor, exponent: float) -> Tensor:
     """(1 + K,) weights share^-exponent, of mean 1 over the frames."""
-    weights = np.clip(shares, 1e-4, None) ** -exponent
-    return torch.tensor(weights / (weights * shares).sum(), dtype=torch.float32)
+    weights = shares.clamp(min=1e-4) ** -exponent
+    return weights / (weights * shares).sum()
 
 
 def border_targets(labels: Tensor) -> Tensor:
@@ -31,6 +31,29 @@ def border_targets(labels: Tensor) -> Tensor:
     shape = 1 - torch.arange(-_BORDER_REACH, _BORDER_REACH + 1, device=labels.device).abs() / (_BORDER_REACH + 1)
     padded = F.pad(borders.transpose(1, 2), (_BORDER_REACH, _BORDER_REACH))
     return (padded.unfold(2, len(shape), 1) * shape).amax(-1).transpose(1, 2)
+
+
+class Taught(NamedTuple):
+    """What teachers say of every frame: probabilities (B, T, 1 + K), and of borders (B, T, 2)."""
+
+    classes: Tensor
+    borders: Tensor
+
+
+def late(x: Tensor, frames: int, fill: float) -> Tensor:
+    """(B, T, …) as a head that speaks `frames` later must say it; `fill` before it has anything to say."""
+    if frames == 0:
+        return x
+    gap = torch.full_like(x[:, :frames], fill)
+    return torch.cat([gap, x[:, : x.shape[1] - frames]], 1)
+
+
+def distillation_loss(logits: Tensor, border_logits: Tensor, taught: Taught, known: Tensor) -> tuple[Tensor, Tensor]:
+    """Cross-entropies against what teachers say, of classes and of borders, over the frames `known` (B, T)."""
+    classes = -(taught.classes * F.log_softmax(logits.float(), -1)).sum(-1)
+    borders = F.binary_cross_entropy_with_logits(border_logits.float(), taught.borders, reduction="none").mean(-1)
+    count = known.sum().clamp(min=1)
+    return (classes * known).sum() / count, (borders * known).sum() / count
 
 
 def localization_loss(

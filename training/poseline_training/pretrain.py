@@ -33,7 +33,7 @@ class Pretraining(TrainingModule):
     def __init__(self, settings: PretrainSettings) -> None:
         super().__init__(settings, settings.weight_decay)
         self.pretraining = settings
-        network = Localizer(BODY16, 1, settings.network.body, settings.network.width, settings.network.dropout)
+        network = Localizer(BODY16, 1, **settings.network.model_dump())
         network.classify.requires_grad_(False)
         network.border.requires_grad_(False)
         self.query = SnippetEncoder(network, settings.snippet)

@@ -36,7 +36,8 @@ _LAYOUTS = {"kinect20": "kinect_v1_20", "common16": "body16"}
 class LabelledSequence:
     """One sequence with its truth.
 
-    labels: (T,) class names' index in `classes`; 0 background, -1 ignore. subject, view: who, seen from where.
+    labels: (T,) class names' index in `classes`; 0 background, -1 ignore. subject, view, style: who, seen from where, in
+    what manner; empty where the corpus does not tell.
     """
 
     poses: PoseSequence
@@ -45,6 +46,7 @@ class LabelledSequence:
     corpus: str
     subject: str
     view: str
+    style: str = ""
 
     @property
     def name(self) -> str:
@@ -80,8 +82,8 @@ def read_corpus(path: Path, sequence: str | None = None) -> list[LabelledSequenc
             str(name),
             f"{path.name}, sequence {name}",
         )
-        subject, view = (str(arrays[key][k]) if key in arrays else "" for key in ("subject", "view"))
-        found.append(LabelledSequence(poses, labels[span], classes, path.parent.name, subject, view))
+        told = (str(arrays[key][k]) if key in arrays else "" for key in ("subject", "view", "style"))
+        found.append(LabelledSequence(poses, labels[span], classes, path.parent.name, *told))
     if not found:
         names = ", ".join(str(name) for name in arrays["seq_id"][:8])
         raise CorpusError(f"{path} has no sequence {sequence!r}; it has {names} …", param="sequence")

@@ -20,16 +20,16 @@ from torch import Tensor, nn
 
 from poseline.skeleton import SkeletonLayout
 from poseline_training.network.encoder import JointStem
-from poseline_training.network.graph import CausalConvolution, LinearBlock
+from poseline_training.network.graph import LinearBlock, TemporalConvolution
 from poseline_training.network.levels import Level, Steps
 
 _DILATIONS = (1, 2, 4, 8)
 
 
-def hold(rows: Tensor, length: int) -> Tensor:
+def hold(rows: Tensor, length: int, causal: bool = True) -> Tensor:
     """Rows at half rate (B, N, D) → what the finer level sees (B, length, D): each row from the step after the one that
-    completed it, zeros before the first."""
-    return F.pad(rows.repeat_interleave(2, 1), (0, 0, 2, 0))[:, :length]
+    completed it, zeros before the first. Not causal: each row where it belongs."""
+    return F.pad(rows.repeat_interleave(2, 1), (0, 0, 2 * causal, 0))[:, :length]
 
 
 def pairs(rows: Tensor) -> Tensor:
@@ -38,16 +38,20 @@ def pairs(rows: Tensor) -> Tensor:
 
 
 class StridedU(nn.Module):
-    """Features (B, T, F) → vectors (B, T, width)."""
+    """Features (B, T, F) → vectors (B, T, width).
 
-    def __init__(self, layout: SkeletonLayout, width: int, dropout: float) -> None:
+    Not causal, it is the twin that tells the price of causality: the same layers and parameters, every convolution centred
+    and nothing held back, so it sees 60 frames on either side.
+    """
+
+    def __init__(self, layout: SkeletonLayout, width: int, dropout: float, causal: bool = True) -> None:
         super().__init__()
-        self.width = width
+        self.width, self.causal = width, causal
         self.stem = JointStem(layout, width)
-        self.conv0 = CausalConvolution(width, 1)
-        self.down1, self.conv1 = LinearBlock(2 * width, width), CausalConvolution(width, 1)
+        self.conv0 = TemporalConvolution(width, 1, causal)
+        self.down1, self.conv1 = LinearBlock(2 * width, width), TemporalConvolution(width, 1, causal)
         self.down2 = LinearBlock(2 * width, width)
-        self.conv2 = nn.ModuleList(CausalConvolution(width, d) for d in _DILATIONS)
+        self.conv2 = nn.ModuleList(TemporalConvolution(width, d, causal) for d in _DILATIONS)
         self.up1, self.up0 = LinearBlock(2 * width, width), LinearBlock(2 * width, width)
         self.dropout = nn.Dropout(dropout)
 
@@ -59,8 +63,8 @@ class StridedU(nn.Module):
         h2 = self.down2(pairs(h1))
         for conv in self.conv2:
             h2 = conv(h2)
-        u1 = self.up1(torch.cat([h1, self.dropout(hold(h2, h1.shape[1]))], -1))
-        u0 = self.up0(torch.cat([h0, self.dropout(hold(u1, h0.shape[1]))], -1))
+        u1 = self.up1(torch.cat([h1, self.dropout(hold(h2, h1.shape[1], self.causal))], -1))
+        u0 = self.up0(torch.cat([h0, self.dropout(hold(u1, h0.shape[1], self.causal))], -1))
         return u0[:, :T]
 
     def steps(self, features: nn.Linear) -> Steps:

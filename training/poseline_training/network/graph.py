@@ -113,20 +113,21 @@ class GraphStep(nn.Module):
         return F.relu(joints.view(x.shape[0], -1) * self.scale + self.shift)
 
 
-class CausalConvolution(nn.Module):
-    """Residual convolution of 3 taps at `dilation` over rows (B, T, D); zeros before the first row."""
+class TemporalConvolution(nn.Module):
+    """Residual convolution of 3 taps at `dilation` over rows (B, T, D), zeros beyond both ends: of now and before, or, not
+    causal, of before, now and after."""
 
     TAPS = 3
 
-    def __init__(self, width: int, dilation: int) -> None:
+    def __init__(self, width: int, dilation: int, causal: bool = True) -> None:
         super().__init__()
-        self.dilation = dilation
+        self.dilation, self.causal = dilation, causal
         self.linear = nn.Linear(self.TAPS * width, width, bias=False)
         self.norm = nn.BatchNorm1d(width)
 
     def forward(self, x: Tensor) -> Tensor:
         T, d = x.shape[1], self.dilation
-        padded = F.pad(x, (0, 0, (self.TAPS - 1) * d, 0))
+        padded = F.pad(x, (0, 0, 2 * d, 0) if self.causal else (0, 0, d, d))
         taps = torch.cat([padded[:, j * d : j * d + T] for j in range(self.TAPS)], dim=-1)
         return F.relu(x + self.norm(self.linear(taps.flatten(0, 1))).view_as(x))
 

@@ -7,6 +7,7 @@ zero for hip-centred sources), the bones, all divided by the person's torso leng
 The torso length is a running mean over the frames so far (an exponential one after `TORSO_FRAMES`), so scale, place and
 unit fall out causally. Until neck and pelvis have been seen, a pose has no scale and its features are zero. Velocity is
 taken over two frames because 15 fps sources, upsampled to 30, repeat themselves every second frame.
+Not causal, the torso length is the mean over all frames at once.
 """
 
 from __future__ import annotations
@@ -30,8 +31,9 @@ class PoseNormalizer(nn.Module):
 
     mix: Tensor
 
-    def __init__(self, layout: SkeletonLayout) -> None:
+    def __init__(self, layout: SkeletonLayout, causal: bool = True) -> None:
         super().__init__()
+        self.causal = causal
         self.V = len(layout.joints)
         self.neck, self.pelvis = layout.joints.index("neck"), layout.joints.index("pelvis")
         self.register_buffer("mix", _mixing(layout, self.pelvis), persistent=False)
@@ -64,6 +66,10 @@ class PoseNormalizer(nn.Module):
         """Running torso length and its count at every frame, (B, T, 1) each, from the torso vectors (B, T, 3)."""
         now = torch.linalg.vector_norm(torso, dim=-1, keepdim=True)
         sure = (confidence[..., self.neck] * confidence[..., self.pelvis]).unsqueeze(-1)
+        if not self.causal:
+            known = torch.sign(sure * now)
+            count = known.sum(1, keepdim=True)
+            return ((known * now).sum(1, keepdim=True) / count.clamp(min=1)).expand_as(now), count.expand_as(now)
         length, count = torch.zeros_like(now[:, 0]), torch.zeros_like(now[:, 0])
         lengths, counts = [], []
         for t in range(now.shape[1]):
