@@ -56,6 +56,22 @@ def class_mask(manifest: ModelManifest, classes: Sequence[str] | None) -> Flags 
     return np.array([name in classes for name in manifest.classes[1:]])
 
 
+def segment_event(manifest: ModelManifest, one: Decision, origin: float) -> SegmentEvent:
+    """A decision in frames, as an event in seconds. origin: when the span's first frame was."""
+    fps = manifest.fps
+    return SegmentEvent(
+        one.phase,
+        one.key,
+        manifest.classes[one.label],
+        one.label,
+        origin + one.start / fps,
+        origin + one.end / fps,
+        one.score,
+        origin + one.decided / fps,
+        one.forced,
+    )
+
+
 class SlotState(Struct, frozen=True):
     """All that a slot holds of its track, to travel: state rows and their clock, start of the span, decoder."""
 
@@ -130,18 +146,7 @@ class OnlineLocalizer:
         return [self._event(slot, one) for one in self._decoder.flush(slot, forced)]
 
     def _event(self, slot: int, one: Decision) -> SegmentEvent:
-        origin, fps = float(self._origin[slot]), self.manifest.fps
-        return SegmentEvent(
-            one.phase,
-            one.key,
-            self.manifest.classes[one.label],
-            one.label,
-            origin + one.start / fps,
-            origin + one.end / fps,
-            one.score,
-            origin + one.decided / fps,
-            one.forced,
-        )
+        return segment_event(self.manifest, one, float(self._origin[slot]))
 
     def save(self, slot: int) -> SlotState:
         """Everything that the slot holds of its track; options are its owner's affair."""
