@@ -23,8 +23,28 @@ def frame_f1(scores: Floats, labels: Labels, label: int) -> float:
 
 def frame_ap(scores: Floats, labels: Labels, label: int) -> float:
     """Average precision of one class over all frames, as online action detection reports it (LSTR, MiniROAD):
-    the mean of the precision at every true frame, frames in falling order of score."""
-    order = np.argsort(-scores[:, label], kind="stable")
-    hits = labels[order] == label
-    precision = np.cumsum(hits) / np.arange(1, len(hits) + 1)
-    return float(precision[hits].mean()) if hits.any() else float("nan")
+    the mean of the precision at every true frame, frames in falling order of score; equal scores count as one step."""
+    right, wrong = _above(scores[:, label], labels == label)
+    return float((right / (right + wrong)).mean()) if len(right) else float("nan")
+
+
+def calibrated_ap(scores: Floats, labels: Labels, label: int) -> float:
+    """cAP (De Geest et al., ECCV 2016): the same with precision TP / (TP + FP / w), w negatives to a positive, so that
+    rare classes compare with common ones; a random ranking has about .5 whatever w."""
+    hits = labels == label
+    right, wrong = _above(scores[:, label], hits)
+    if not len(right):
+        return float("nan")
+    if hits.all():
+        return 1.0
+    weight = (~hits).sum() / hits.sum()
+    return float((right / (right + wrong / weight)).mean())
+
+
+def _above(scores: Floats, hits: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """For every true frame: how many true ones and how many others score at least as much."""
+    falling = np.argsort(-scores, kind="stable")
+    ranked = -scores[falling]
+    last = np.searchsorted(ranked, ranked[hits[falling]], side="right")
+    right = np.cumsum(hits[falling])[last - 1]
+    return right, last - right

@@ -1,7 +1,7 @@
-"""Segment metrics: average precision at a temporal IoU (ActivityNet), and segmental F1@k (Lea et al., CVPR 2017).
+"""Average precision of segments at a temporal IoU, by the rule of ActivityNet.
 
-A detection is (start, end, label, score); a truth (start, end, label). Both come as one list per sequence. A detection is
-right if the still unmatched truth of its class that overlaps it most does so by at least the threshold.
+A detection is (start, end, label, score); a truth (start, end, label). Both come as one list per sequence. In falling order
+of score a detection takes the still free truth of its class that it overlaps most, if by at least the threshold.
 """
 
 from __future__ import annotations
@@ -12,6 +12,9 @@ from poseline.segments import temporal_iou
 
 Detection = tuple[float, float, int, float]
 Truth = tuple[float, float, int]
+
+AVERAGE_TIOUS = tuple(round(0.5 + 0.05 * i, 2) for i in range(10))
+"""ActivityNet's average is over these."""
 
 
 def interpolated_ap(hits: list[bool], positives: int) -> float:
@@ -28,7 +31,7 @@ def interpolated_ap(hits: list[bool], positives: int) -> float:
 
 
 def best_match(span: tuple[float, float], truths: list[Truth], label: int, used: set[int]) -> tuple[float, int]:
-    """Largest tIoU with an unmatched truth of the class, and its place; (0, -1) without any overlap."""
+    """Largest tIoU with a free truth of the class, and its place; (0, -1) without any overlap."""
     best, place = 0.0, -1
     for i, (start, end, other) in enumerate(truths):
         if other == label and i not in used and (overlap := temporal_iou(span, (start, end))) > best:
@@ -36,33 +39,36 @@ def best_match(span: tuple[float, float], truths: list[Truth], label: int, used:
     return best, place
 
 
-def segment_ap(detections: list[list[Detection]], truths: list[list[Truth]], label: int, threshold: float) -> float:
-    """AP of one class over all sequences at one tIoU."""
+def match_segments(
+    detections: list[list[Detection]], truths: list[list[Truth]], label: int, threshold: float
+) -> list[tuple[int, int, int]]:
+    """The class's detections in falling order of score: (sequence, place in it, place of its truth or -1)."""
     ranked = sorted(
-        ((score, k, start, end) for k, one in enumerate(detections) for start, end, c, score in one if c == label),
+        (
+            (score, k, start, end, i)
+            for k, one in enumerate(detections)
+            for i, (start, end, c, score) in enumerate(one)
+            if c == label
+        ),
         reverse=True,
     )
     used: list[set[int]] = [set() for _ in truths]
-    hits: list[bool] = []
-    for _, k, start, end in ranked:
+    matches: list[tuple[int, int, int]] = []
+    for _, k, start, end, i in ranked:
         overlap, place = best_match((start, end), truths[k], label, used[k])
-        hits.append(overlap >= threshold)
-        if hits[-1]:
+        if overlap < threshold:
+            place = -1
+        else:
             used[k].add(place)
-    return interpolated_ap(hits, sum(c == label for one in truths for *_, c in one))
+        matches.append((k, i, place))
+    return matches
 
 
-def segmental_f1(detections: list[list[Detection]], truths: list[list[Truth]], threshold: float) -> float:
-    """F1@k over all classes; detections of classes that the split lacks are false ones."""
-    right = wrong = missed = 0
-    for found, true in zip(detections, truths, strict=True):
-        used: set[int] = set()
-        for start, end, label, _ in found:
-            overlap, place = best_match((start, end), true, label, used)
-            if overlap >= threshold:
-                used.add(place)
-                right += 1
-            else:
-                wrong += 1
-        missed += len(true) - len(used)
-    return 2 * right / max(1, 2 * right + wrong + missed)
+def instances(truths: list[list[Truth]], label: int) -> int:
+    return sum(c == label for one in truths for *_, c in one)
+
+
+def segment_ap(detections: list[list[Detection]], truths: list[list[Truth]], label: int, threshold: float) -> float:
+    """AP of one class over all sequences at one tIoU, above 0."""
+    matches = match_segments(detections, truths, label, threshold)
+    return interpolated_ap([place >= 0 for *_, place in matches], instances(truths, label))

@@ -10,6 +10,9 @@ import math
 
 from poseline_training.metrics.segments import interpolated_ap
 
+OFFSETS = (0.1, 0.2, 0.33, 0.5, *map(float, range(1, 11)))
+"""Seconds: SimOn's 1 to 10, and finer ones, for a second is long at 30 frames a second."""
+
 Start = tuple[float, int, float]
 
 

@@ -6,17 +6,36 @@ serves every choice of accuracy against delay; which head is used is chosen when
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from poseline.skeleton import SkeletonLayout
-from poseline_training.network.baselines import GruBody, LinearTaps
 from poseline_training.network.fusion import StridedU
 from poseline_training.network.normalizer import PoseNormalizer
+from poseline_training.network.rivals.gru import GruBody
+from poseline_training.network.rivals.linear import LinearTaps
+from poseline_training.network.rivals.skateformer import SkateformerBody
+from poseline_training.network.rivals.stgcn import StgcnBody
+from poseline_training.network.rivals.tcn import TcnBody
+from poseline_training.network.rivals.transformer import TransformerBody
 
-Body = Literal["strided_u", "centred_u", "gru", "linear"]
+Body = Literal["strided_u", "centred_u", "gru", "linear", "tcn", "transformer", "stgcn", "skateformer"]
+AnyBody = StridedU | GruBody | LinearTaps | TcnBody | TransformerBody | StgcnBody | SkateformerBody
+
+BODIES: dict[Body, Callable[[SkeletonLayout, int, int, float], AnyBody]] = {
+    "strided_u": lambda layout, _, width, dropout: StridedU(layout, width, dropout),
+    "centred_u": lambda layout, _, width, dropout: StridedU(layout, width, dropout, causal=False),
+    "gru": lambda _, features, width, dropout: GruBody(features, width, dropout),
+    "linear": lambda _, features, width, dropout: LinearTaps(features),
+    "tcn": lambda layout, _, width, dropout: TcnBody(layout, width, dropout),
+    "transformer": lambda layout, _, width, dropout: TransformerBody(layout, width, dropout),
+    "stgcn": lambda layout, _, width, dropout: StgcnBody(layout, width, dropout),
+    "skateformer": lambda layout, _, width, dropout: SkateformerBody(layout, width, dropout),
+}
+"""Body → how to make one from layout, features per frame, width and dropout."""
 
 
 class Localizer(nn.Module):
@@ -38,13 +57,7 @@ class Localizer(nn.Module):
         self.causal = body != "centred_u"
         self.classes, self.look_aheads = classes, look_aheads
         self.normalizer = PoseNormalizer(layout, self.causal)
-        features = self.normalizer.size
-        if body in ("strided_u", "centred_u"):
-            self.body = StridedU(layout, width, dropout, self.causal)
-        elif body == "gru":
-            self.body = GruBody(features, width, dropout)
-        else:
-            self.body = LinearTaps(features)
+        self.body = BODIES[body](layout, self.normalizer.size, width, dropout)
         self.dropout = nn.Dropout(0.0 if body == "linear" else dropout)
         self.classify = nn.Linear(self.body.width, len(look_aheads) * classes)
         self.border = nn.Linear(self.body.width, len(look_aheads) * 2)
