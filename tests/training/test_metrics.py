@@ -5,7 +5,8 @@ import pytest
 
 from poseline_training.metrics.frames import frame_accuracy, frame_ap, frame_f1
 from poseline_training.metrics.operating import operating_point
-from poseline_training.metrics.segments import interpolated_ap, segment_ap, segmental_f1
+from poseline_training.metrics.segmental import segmental_f1
+from poseline_training.metrics.segments import interpolated_ap, segment_ap
 from poseline_training.metrics.starts import match_starts
 
 SCORES = np.array([[0.9, 0.1], [0.4, 0.6], [0.2, 0.8], [0.7, 0.3]], np.float32)

@@ -44,7 +44,7 @@ def calibrated_ap(scores: Floats, labels: Labels, label: int) -> float:
 def _above(scores: Floats, hits: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """For every true frame: how many true ones and how many others score at least as much."""
     falling = np.argsort(-scores, kind="stable")
-    ranked = -scores[falling]
-    last = np.searchsorted(ranked, ranked[hits[falling]], side="right")
-    right = np.cumsum(hits[falling])[last - 1]
-    return right, last - right
+    ranked, hits = -scores[falling], hits[falling]
+    count = np.searchsorted(ranked, ranked[hits], side="right").astype(np.int64)
+    right = np.cumsum(hits, dtype=np.int64)[count - 1]
+    return right, count - right
