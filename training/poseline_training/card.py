@@ -92,11 +92,16 @@ def _table(one: EvaluationSet, measured: dict[str, Any]) -> str:
         + _rows(rows)
         + f"\n\nAlways saying background would have frame accuracy {background:.3f} and nothing else. "
         f"At the shipped thresholds: {at['found']:.0%} of the actions have their final at tIoU .5, with median errors of "
-        f"{at['start_error']:.2f} s at the start and {at['end_error']:.2f} s at the end; the final comes "
-        f"{at['final_delay']:.2f} s after the true end, a start {round(delay, 2) + 0:.2f} s after the true start (means); "
+        f"{_seconds(at['start_error'])} at the start and {_seconds(at['end_error'])} at the end; the final comes "
+        f"{_seconds(at['final_delay'])} after the true end, a start {_seconds(delay)} after the true start (means); "
         f"{at['false_per_minute']:.1f} finals a minute touch no such action; {at['retracted']:.0%} of the starts are "
         "retracted."
     )
+
+
+def _seconds(value: float | None) -> str:
+    """None where nothing was right enough to be measured."""
+    return "(not measured)" if value is None else f"{value:z.2f} s"
 
 
 def _mean_table(metrics: dict[str, Any]) -> str:

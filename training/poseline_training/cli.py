@@ -48,17 +48,34 @@ def evaluate(
     split: Annotated[str, typer.Option(help="File of the corpus, without .npz: untrimmed_test, stitched_test …")],
     label_map: Annotated[Path | None, typer.Option(help="JSON: corpus → class → common label.")] = None,
     json_: Annotated[Path | None, typer.Option("--json", help="Write the figures here.")] = None,
+    negatives: Annotated[
+        bool,
+        typer.Option("--negatives", help="Only recordings without any of the model's classes: what is said is false."),
+    ] = False,
+    styles: Annotated[str | None, typer.Option(help="Only recordings in these manners, separated by commas.")] = None,
+    native: Annotated[
+        bool, typer.Option("--native", help="Add the share found of each of the set's own classes.")
+    ] = False,
 ) -> None:
     """Stream every sequence of a split through the online path and score what the service would have sent."""
     from poseline_training.evaluate import evaluate as run
     from poseline_training.runtime import open_scorer
 
     opened = ModelBundle.open(bundle)
-    figures = run(opened.manifest, open_scorer(opened), corpus, split, label_map)
-    text = json.dumps(figures, indent=2)
+    figures = run(
+        opened.manifest,
+        open_scorer(opened),
+        corpus,
+        split,
+        label_map,
+        negatives=negatives,
+        styles=tuple(one.strip() for one in styles.split(",")) if styles else None,
+        native=native,
+    )
     if json_:
-        json_.write_text(text + "\n")
-    Console().print_json(json.dumps({k: v for k, v in figures.items() if k != "classes"}))
+        json_.write_text(json.dumps(figures, indent=2, allow_nan=False) + "\n")
+    shown = {k: v for k, v in figures.items() if k not in ("classes", "reliability")}
+    Console().print_json(json.dumps(shown, allow_nan=False))
 
 
 def export(
