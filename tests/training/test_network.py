@@ -8,10 +8,12 @@ from hypothesis import strategies as st
 
 from poseline.skeleton import BODY16
 from poseline.stepping import StepScorer
-from poseline_training.network.localizer import Localizer
+from poseline_training.network.localizer import Body, Localizer
 from poseline_training.network.steps import deployed
 
-BODIES = {"strided_u": 96, "gru": 96, "linear": 0}
+STEPPED: dict[Body, int] = {"strided_u": 96, "gru": 96, "linear": 0, "tcn": 72, "transformer": 96, "stgcn": 96}
+CAUSAL: dict[Body, int] = {**STEPPED, "skateformer": 96}
+"""Body → width: those that run frame by frame, and all that are blind to the future."""
 T = 77
 
 
@@ -24,15 +26,24 @@ def motion(batch: int, frames: int = T, seed: int = 0) -> torch.Tensor:
     return poses
 
 
-@pytest.fixture(scope="module", params=BODIES)
-def network(request: pytest.FixtureRequest) -> Localizer:
+def lively(body: Body) -> Localizer:
     torch.manual_seed(0)
-    made = Localizer(BODY16, 12, request.param, BODIES[request.param], 0.1).train()
+    made = Localizer(BODY16, 12, body, CAUSAL[body], 0.1).train()
     for seed in range(20):  # batch norms that have seen something
         made(motion(4, 64, seed))
     with torch.no_grad():
         made.classify.weight.mul_(8)  # scores far from uniform, so that a difference would show
     return made.eval()
+
+
+@pytest.fixture(scope="module", params=CAUSAL)
+def network(request: pytest.FixtureRequest) -> Localizer:
+    return lively(request.param)
+
+
+@pytest.fixture(scope="module", params=STEPPED)
+def stepped(request: pytest.FixtureRequest) -> Localizer:
+    return lively(request.param)
 
 
 def scorer(network: Localizer, slots: int = 8) -> StepScorer:
@@ -52,11 +63,11 @@ def full(network: Localizer, poses: torch.Tensor) -> np.ndarray:
         return network(poses)[0].softmax(-1).numpy()
 
 
-def test_frame_by_frame_equals_the_full_sequence(network: Localizer) -> None:
+def test_frame_by_frame_equals_the_full_sequence(stepped: Localizer) -> None:
     poses = motion(3)
-    scores, boundaries = scorer(network).replay(poses.numpy())
+    scores, boundaries = scorer(stepped).replay(poses.numpy())
     with torch.no_grad():
-        logits, borders = network(poses)
+        logits, borders = stepped(poses)
     assert np.abs(scores - logits.softmax(-1).numpy()).max() < 1e-5
     assert np.abs(boundaries - borders.sigmoid().numpy()).max() < 1e-5
     assert scores.std() > 0.01, "scores that do not vary would prove nothing"
@@ -88,16 +99,16 @@ def test_streams_that_come_and_go_do_not_touch_one_another(data: st.DataObject) 
             engine.close(live.pop(one))
 
 
-def test_dropping_the_state_would_be_seen(network: Localizer) -> None:
+def test_dropping_the_state_would_be_seen(stepped: Localizer) -> None:
     """The negative control of the tests above."""
     poses = motion(1)
-    engine = scorer(network)
+    engine = scorer(stepped)
     slot = np.array([engine.open()])
     forgetful = []
     for t in range(T):
         engine.restart(int(slot[0]))
         forgetful.append(engine.step(slot, poses[:, t].numpy())[0])
-    assert np.abs(np.stack(forgetful, 1) - full(network, poses)).max() > 0.01
+    assert np.abs(np.stack(forgetful, 1) - full(stepped, poses)).max() > 0.01
 
 
 @pytest.mark.parametrize("t", [1, 30, 31, 32, 33, 76])
