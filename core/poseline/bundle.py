@@ -24,11 +24,13 @@ GOLDEN_TOLERANCE = 1e-4
 
 @dataclass(frozen=True)
 class GoldenSamples:
-    """poses (N, T, 16, 4) native; scores (N, T, 1 + K); boundaries (N, T, 2)."""
+    """poses (N, T, 16, 4) native; scores (N, T, 1 + K); boundaries (N, T, 2). whole_…: the twin's, where there is one."""
 
     poses: Floats
     scores: Floats
     boundaries: Floats
+    whole_scores: Floats | None = None
+    whole_boundaries: Floats | None = None
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,8 @@ class ModelBundle:
             if found != expected:
                 raise BundleError(f"{path / name} has digest {found}, the manifest says {expected}")
         needed = {level.graph for level in manifest.state.levels} | {GOLDEN}
+        if manifest.whole:
+            needed.add(manifest.whole.graph)
         if missing := needed - set(manifest.files):
             raise BundleError(f"{path}: the manifest gives no digest for {', '.join(sorted(missing))}")
         return cls(path, manifest, "sha256:" + hashlib.sha256(text).hexdigest())
@@ -68,7 +72,7 @@ class ModelBundle:
 
     def golden(self) -> GoldenSamples:
         with np.load(self.path / GOLDEN, allow_pickle=False) as arrays:
-            return GoldenSamples(arrays["poses"], arrays["scores"], arrays["boundaries"])
+            return GoldenSamples(**arrays)
 
 
 def file_digest(path: Path) -> str:

@@ -139,6 +139,10 @@ class SegmentDecoder:
         self._t[slot] = 0
         self._active[slot] = False
 
+    def frames(self, slots: NDArray[np.int64]) -> NDArray[np.int64]:
+        """How many frames of its span each slot has been given: (B,)."""
+        return self._t[slots]
+
     def push(self, slots: NDArray[np.int64], scores: Floats, boundaries: Floats) -> list[tuple[int, Decision]]:
         """One frame of each of the (distinct) slots → decisions, each with its row.
 

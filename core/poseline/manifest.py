@@ -75,10 +75,27 @@ class StateSpec(_Frozen):
         return self
 
 
+class WholeSpec(_Frozen):
+    """A second network, which sees a recording as a whole: for what is finished and can wait.
+
+    graph: poses (1, T, V, 4) → scores (1, T, 1 + K), boundaries (1, T, 2), for any T. reach: frames on either side beyond
+    which it sees nothing. chunk: frames that are scored in one run of a long recording, `reach` frames of context on both
+    sides aside. Both are multiples of the network's slowest stride, so that every chunk falls on its grid.
+    """
+
+    graph: str
+    reach: int = Field(ge=0)
+    chunk: int = Field(ge=1)
+
+
+Mode = Literal["online", "offline"]
+
+
 class ModelManifest(_Frozen):
     """Everything that the server must know to run a bundle.
 
-    classes: names, background first. fps: the grid. look_ahead: frames by which scores lag behind their pose.
+    classes: names, background first. fps: the grid. look_ahead: frames by which scores lag behind their pose. whole: the
+    network for mode `offline`, where there is one; it shares all else.
     files: file name → sha256 of every other file of the bundle.
     """
 
@@ -95,6 +112,7 @@ class ModelManifest(_Frozen):
     look_ahead: int = Field(default=0, ge=0)
     classes: tuple[str, ...] = Field(min_length=2)
     state: StateSpec
+    whole: WholeSpec | None = None
     decoding: DecodingOptions = DecodingOptions()
     metrics: dict[str, Any] = Field(default_factory=dict)
     files: dict[str, str] = Field(default_factory=dict)
@@ -110,9 +128,14 @@ class ModelManifest(_Frozen):
         return layout(self.layout)
 
     @property
+    def modes(self) -> tuple[Mode, ...]:
+        """How a recording may be localized."""
+        return ("online", "offline") if self.whole else ("online",)
+
+    @property
     def fingerprint(self) -> str:
-        """sha256 of all that a stream's state depends on: graphs, state, classes, joints and grid. A new model card, licence
-        or threshold leaves running streams what they are."""
-        what = self.model_dump_json(include={"layout", "fps", "classes", "state"})
+        """sha256 of all that a stream's state depends on: graphs, state, look-ahead, classes, joints and grid. A new model
+        card, licence or threshold leaves running streams what they are."""
+        what = self.model_dump_json(include={"layout", "fps", "look_ahead", "classes", "state"})
         graphs = [self.files.get(level.graph, "") for level in self.state.levels]
         return hashlib.sha256("\n".join([what, *graphs]).encode()).hexdigest()

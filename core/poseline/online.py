@@ -2,32 +2,32 @@
 
     FrameGrid (one a track)  →  OnlineLocalizer.step  →  scores, events
 
-`OnlineLocalizer` is the network's step and the decoder behind it, by slot: the server's engine drives one with whoever has a
-frame, a robot's own program and the evaluation drive one with a single slot (`StreamLocalizer`). It knows neither time nor
-sockets. A track's whole memory is its slot and its grid; `snapshot` writes both down.
+`OnlineLocalizer` is the network's step and the decoder behind it (`spans`), by slot: the server's engine drives one with
+whoever has a frame, a robot's own program and the evaluation drive one with a single slot (`StreamLocalizer`). It knows
+neither time nor sockets. A track's whole memory is its slot and its grid; `snapshot` writes both down.
 
 Finals are sent once, in order of decision, and never change; any split of a sequence into pushes gives the same events, and
 nobody's events depend on who else is in the batch. Not thread-safe but for one thing: slots are independent, so one thread
-may open, finish and close slots that are in no other thread's step.
+may open and close slots that are in no other thread's step; and finish them, where the network does not look ahead.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from hashlib import sha256
-from math import isfinite
 from types import TracebackType
 
 import numpy as np
 from msgspec import DecodeError, Struct, msgpack
 
-from poseline.decoding import Decision, DecoderState, DecodingOptions, SegmentDecoder
+from poseline.decoding import DecoderState, DecodingOptions
 from poseline.errors import EngineFailure, InputError, StateError, UnitUnknown
 from poseline.manifest import ModelManifest
 from poseline.pose import NATIVE, Coordinates, PoseConverter, PoseFrame, PoseSequence
 from poseline.resampling import FrameGrid, GridFrame, GridState
 from poseline.segments import Forced, SegmentEvent
 from poseline.skeleton import BODY16, Flags, Floats, SkeletonLayout
+from poseline.spans import SpanDecoder, Step
 from poseline.stepping import Slots, StepScorer
 
 
@@ -56,41 +56,16 @@ def class_mask(manifest: ModelManifest, classes: Sequence[str] | None) -> Flags 
     return np.array([name in classes for name in manifest.classes[1:]])
 
 
-def segment_event(manifest: ModelManifest, one: Decision, origin: float) -> SegmentEvent:
-    """A decision in frames, as an event in seconds. origin: when the span's first frame was."""
-    fps = manifest.fps
-    return SegmentEvent(
-        one.phase,
-        one.key,
-        manifest.classes[one.label],
-        one.label,
-        origin + one.start / fps,
-        origin + one.end / fps,
-        one.score,
-        origin + one.decided / fps,
-        one.forced,
-    )
-
-
-class SlotState(Struct, frozen=True):
-    """All that a slot holds of its track, to travel: state rows and their clock, start of the span, decoder."""
+class SlotState(Struct, frozen=True, omit_defaults=True):
+    """All that a slot holds of its track, to travel: state rows and their clock, start of the span, decoder. And, where the
+    network looks ahead: how many of its answers are to be silent, and the last pose."""
 
     rows: bytes
     clock: int
     origin: float
     decoder: DecoderState
-
-
-class Step(Struct, frozen=True):
-    """What one frame of each of some tracks led to.
-
-    scores: (B, 1 + K). events: each with its row; those of one row in order. spoilt: rows whose scores are not finite (told
-    as zeros), so that nothing which their slots say from here on can be trusted.
-    """
-
-    scores: Floats
-    events: list[tuple[int, SegmentEvent]]
-    spoilt: list[int]
+    silent: int = 0
+    pose: bytes = b""
 
 
 class OnlineLocalizer:
@@ -100,69 +75,77 @@ class OnlineLocalizer:
         self.manifest = manifest
         self.scorer = scorer
         slots = scorer.pool.slots
-        self._decoder = SegmentDecoder(slots, len(manifest.classes) - 1, manifest.fps)
-        self._origin = np.zeros(slots, np.float64)
+        self._look_ahead = manifest.look_ahead
+        self._spans = SpanDecoder(manifest, slots, manifest.look_ahead)
+        self._poses = np.zeros((slots if manifest.look_ahead else 0, len(manifest.native.joints), 4), np.float32)
+        """The newest pose of each slot, where one may have to be held."""
 
     def open(self, options: DecodingOptions | None = None, allowed: Flags | None = None) -> int:
         """A slot for a new track. Raises Overloaded when all are taken."""
         slot = self.scorer.open()
-        self._decoder.open(slot, options or self.manifest.decoding, allowed)
+        self._spans.open(slot, options or self.manifest.decoding, allowed)
         return slot
 
     def adjust(self, slot: int, options: DecodingOptions, allowed: Flags | None = None) -> None:
-        """Other options for the slot's track from its next frame on."""
-        self._decoder.adjust(slot, options, allowed)
+        """Other options for the slot's track from the next frame on that is decided."""
+        self._spans.adjust(slot, options, allowed)
 
     def close(self, slot: int) -> None:
         self.scorer.close(slot)
 
     def step(self, slots: Slots, frames: Sequence[GridFrame]) -> Step:
-        """One grid frame of each of the (distinct) slots."""
-        events: list[tuple[int, SegmentEvent]] = []
+        """One grid frame of each of the (distinct) slots. Raises EngineFailure."""
+        ended: list[tuple[int, Step]] = []
         for row, frame in enumerate(frames):
             if frame.first:
-                events += [(row, event) for event in self._begin_span(int(slots[row]), frame.t)]
-        scores, boundaries = self.scorer.step(
-            slots, np.concatenate([frame.pose for frame in frames]).reshape(len(frames), -1, 4)
-        )
-        spoilt: list[int] = []
-        if not isfinite(scores.sum() + boundaries.sum()):
-            spoilt = np.flatnonzero(~np.isfinite(scores).all(axis=1) | ~np.isfinite(boundaries).all(axis=1)).tolist()
-            scores, boundaries = scores.copy(), boundaries.copy()
-            scores[spoilt], boundaries[spoilt] = 0, 0
-        decided = self._decoder.push(slots, scores, boundaries)
-        return Step(scores, events + [(row, self._event(int(slots[row]), one)) for row, one in decided], spoilt)
+                slot = int(slots[row])
+                ended.append((row, self.finish(slot, "track_end")))
+                self.scorer.restart(slot)
+                self._spans.begin(slot, frame.t)
+        poses = np.concatenate([frame.pose for frame in frames]).reshape(len(frames), -1, 4)
+        scores, boundaries = self.scorer.step(slots, poses)
+        if self._look_ahead:
+            self._poses[slots] = poses
+        step = self._spans.push(slots, [frame.t for frame in frames], scores, boundaries)
+        return _joined(ended, step) if ended else step
 
-    def _begin_span(self, slot: int, t: float) -> list[SegmentEvent]:
-        """What was open ended with the old span; nothing that was seen before it counts."""
-        events = self.finish(slot, "track_end")
-        self.scorer.restart(slot)
-        self._decoder.restart(slot)
-        self._origin[slot] = t
-        return events
-
-    def finish(self, slot: int, forced: Forced = "close") -> list[SegmentEvent]:
-        """Close what is open; the slot may be stepped on afterwards."""
-        return [self._event(slot, one) for one in self._decoder.flush(slot, forced)]
-
-    def _event(self, slot: int, one: Decision) -> SegmentEvent:
-        return segment_event(self.manifest, one, float(self._origin[slot]))
+    def finish(self, slot: int, forced: Forced = "close") -> Step:
+        """Close what is open, once the last frames have their scores too; the slot may be stepped on afterwards, as if
+        nothing had been. All that is told has row 0. Raises EngineFailure."""
+        unheard = self._spans.unheard(slot)
+        held = self.scorer.hold(slot, self._poses[slot], self._look_ahead) if unheard else None
+        return self._spans.finish(slot, held, forced)
 
     def save(self, slot: int) -> SlotState:
         """Everything that the slot holds of its track; options are its owner's affair."""
         rows, clock = self.scorer.save(slot)
-        return SlotState(rows.astype("<f4").tobytes(), clock, float(self._origin[slot]), self._decoder.save(slot))
+        origin, silent, decoder = self._spans.save(slot)
+        pose = self._poses[slot].astype("<f4").tobytes() if self._look_ahead else b""
+        return SlotState(rows.astype("<f4").tobytes(), clock, origin, decoder, silent, pose)
 
     def load(self, slot: int, state: SlotState) -> None:
         """Continue a saved track in an open slot. Raises StateError."""
-        spec = self.manifest.state
-        if not isfinite(state.origin):
-            raise StateError(f"the span begins at {state.origin}")
+        spec, shape = self.manifest.state, self._poses.shape[1:]
         if len(state.rows) != spec.bytes_per_stream:
             raise StateError(f"the state holds {len(state.rows)} bytes of rows, the model {spec.bytes_per_stream}")
+        pose = np.frombuffer(state.pose, "<f4") if len(state.pose) % 4 == 0 else np.zeros(0, np.float32)
+        if self._look_ahead and not (len(pose) == shape[0] * shape[1] and np.isfinite(pose).all()):
+            raise StateError("the state lacks the last pose")
         self.scorer.load(slot, np.frombuffer(state.rows, "<f4").reshape(spec.rows, spec.width), state.clock)
-        self._decoder.load(slot, state.decoder)
-        self._origin[slot] = state.origin
+        self._spans.load(slot, state.origin, state.silent, state.decoder)
+        if self._look_ahead:
+            self._poses[slot] = pose.reshape(shape)
+
+
+def _joined(ended: Sequence[tuple[int, Step]], step: Step) -> Step:
+    """What the ends of some rows' spans and then a step led to."""
+    return Step(
+        [row for row, end in ended for _ in end.rows] + list(step.rows),
+        [t for _, end in ended for t in end.times] + list(step.times),
+        np.concatenate([*(end.scores for _, end in ended), step.scores]),
+        [(row, event) for row, end in ended for _, event in end.events] + step.events,
+        [row for row, end in ended if end.spoilt] + step.spoilt,
+    )
 
 
 # --- to travel -------------------------------------------------------------------------------------------------------
@@ -204,7 +187,8 @@ def read_snapshot(snapshot: bytes, localizer: OnlineLocalizer, slot: int, grid: 
 
 
 class StreamLocalizer:
-    """One person's stream, localized in this process. `on_scores` sees every grid frame's scores (1 + K,).
+    """One person's stream, localized in this process. `on_scores` is told the media time of every grid frame and its scores
+    (1 + K,); a network that looks ahead tells them that much later, the last ones in `finish`.
 
     ```
     with StreamLocalizer(manifest, scorer) as stream:
@@ -224,7 +208,7 @@ class StreamLocalizer:
         coordinates: Coordinates = NATIVE,
         classes: Sequence[str] | None = None,
         gap_reset: float = 2.0,
-        on_scores: Callable[[GridFrame, Floats], None] | None = None,
+        on_scores: Callable[[float, Floats], None] | None = None,
     ) -> None:
         self._convert = open_converter(manifest, layout, coordinates)
         self.grid = FrameGrid(manifest.fps, gap_reset, manifest.native)
@@ -245,16 +229,20 @@ class StreamLocalizer:
         """Everything that was decided at this frame. Raises EngineFailure."""
         events: list[SegmentEvent] = []
         for grid_frame in self.grid.push(frame.t, self._convert(frame.joints, frame.confidence)).frames:
-            step = self.localizer.step(self._slots, [grid_frame])
-            if step.spoilt:
-                raise EngineFailure("the network's scores are not finite")
-            if self._on_scores:
-                self._on_scores(grid_frame, step.scores[0].copy())
-            events += [event for _, event in step.events]
+            events += self._tell(self.localizer.step(self._slots, [grid_frame]))
         return events
 
     def finish(self) -> list[SegmentEvent]:
-        return self.localizer.finish(self.slot, "close")
+        """What is left to decide. Raises EngineFailure."""
+        return self._tell(self.localizer.finish(self.slot, "close"))
+
+    def _tell(self, step: Step) -> list[SegmentEvent]:
+        if step.spoilt:
+            raise EngineFailure("the network's scores are not finite")
+        if self._on_scores:
+            for t, scores in zip(step.times, step.scores, strict=True):
+                self._on_scores(t, scores.copy())
+        return [event for _, event in step.events]
 
     def save(self) -> bytes:
         """All that is known of the person so far; `load` continues exactly, in whatever process."""

@@ -169,6 +169,10 @@ class StatePool:
             raise StateError(f"clock {clock} is not in 0 … {2 * self._period - 1}")
         if not np.isfinite(rows).all():
             raise StateError("state rows hold numbers that are not finite")
+        self.restore(slot, rows, clock)
+
+    def restore(self, slot: int, rows: Floats, clock: int) -> None:
+        """Put back what `save` gave, whatever it holds."""
         first = int(self._first[slot, 0])
         self._rows[first + 1 : first + 1 + self.spec.rows] = np.ascontiguousarray(rows).view(self._item)[:, 0]
         self._phase[slot] = clock
@@ -237,6 +241,18 @@ class StepScorer:
         """
         self._settle([slot])
         self.pool.load(slot, rows, clock)
+
+    def hold(self, slot: int, pose: Floats, frames: int) -> tuple[Floats, Floats]:
+        """What the network would answer if the stream stood still in `pose` (V, 4) for so many frames (one or more): scores
+        (frames, 1 + K), boundaries (frames, 2). The stream goes on afterwards as if it had not been asked."""
+        saved, slots = self.save(slot), np.array([slot])
+        try:
+            scores, boundaries = zip(*(self.step(slots, pose[None]) for _ in range(frames)), strict=True)
+        finally:
+            for waiting in self._waiting.values():  # of what was only asked: nobody will read it
+                waiting.pop(slot, None)
+            self.pool.restore(slot, *saved)
+        return np.concatenate(scores), np.concatenate(boundaries)
 
     def replay(self, poses: Floats) -> tuple[Floats, Floats]:
         """Whole sequences (N, T, V, 4), side by side as slots allow → scores (N, T, 1 + K), boundaries (N, T, 2)."""
