@@ -35,11 +35,13 @@ class WholeScorer(Protocol):
     def __call__(self, poses: Floats) -> tuple[Floats, Floats]: ...
 
 
-def score_chunks(spec: WholeSpec, scorer: WholeScorer, poses: Floats) -> Iterator[tuple[Floats, Floats]]:
+def score_chunks(
+    spec: WholeSpec, scorer: WholeScorer, poses: Floats | Sequence[Floats]
+) -> Iterator[tuple[Floats, Floats]]:
     """The scores and boundaries of poses (T, V, 4), `spec.chunk` frames at a time."""
     for begin in range(0, len(poses), spec.chunk):
         first = max(0, begin - spec.reach)
-        scores, boundaries = scorer(poses[first : begin + spec.chunk + spec.reach])
+        scores, boundaries = scorer(np.asarray(poses[first : begin + spec.chunk + spec.reach], np.float32))
         own = slice(begin - first, begin - first + spec.chunk)
         yield scores[own], boundaries[own]
 

@@ -9,7 +9,7 @@ one CUDA device. It is also the way to localize in one's own process, without a 
 Inputs and outputs are bound once for each batch size, to buffers that stay: a call copies rows in and hands out views.
 On CUDA the sizes are rounded up to buckets, so that each is captured once as a CUDA graph and replayed.
 
-Not thread-safe, like the scorer's state pool: one owner at a time.
+Not thread-safe, like the scorer's state pool: one owner at a time. `WholeGraph` binds nothing and may be shared.
 """
 
 from __future__ import annotations
@@ -42,7 +42,9 @@ class LevelGraphs:
 
     def __init__(self, bundle: ModelBundle, device: Device = "cpu", *, bucketed: bool = False) -> None:
         self._graphs = {
-            level.name: _BoundGraph(_open(bundle.path / level.graph, device), device, bucketed or device == "cuda")
+            level.name: _BoundGraph(
+                _open(bundle.path / level.graph, device, _OPTIONS[device]), device, bucketed or device == "cuda"
+            )
             for level in bundle.manifest.state.levels
         }
 
@@ -135,7 +137,22 @@ def _bucket(batch: int) -> int:
     return size
 
 
-def _open(path: Path, device: Device) -> Any:
+class WholeGraph:
+    """The network that sees a recording as a whole; a `WholeScorer`. Any length, so nothing is bound or captured."""
+
+    def __init__(self, path: Path, device: Device) -> None:
+        options = {name: value for name, value in _OPTIONS[device].items() if name != "enable_cuda_graph"}
+        self._session = _open(path, device, options)
+
+    def __call__(self, poses: Floats) -> tuple[Floats, Floats]:
+        try:
+            scores, boundaries = self._session.run(["scores", "boundaries"], {"poses": poses[None]})
+        except Exception as error:
+            raise EngineFailure(f"the network that sees the whole could not be run: {error}") from error
+        return scores[0], boundaries[0]
+
+
+def _open(path: Path, device: Device, provider_options: dict[str, str]) -> Any:
     options = cast(Any, onnxruntime.SessionOptions())  # pyright: ignore[reportUnknownMemberType]
     # A step is too small to share: a second thread costs more in waking up than it saves, and spins besides.
     options.intra_op_num_threads = 1
@@ -143,7 +160,7 @@ def _open(path: Path, device: Device) -> Any:
     options.log_severity_level = _ERRORS_ONLY
     asked = PROVIDERS[device]
     try:
-        session: Any = onnxruntime.InferenceSession(path, options, providers=[(asked, _OPTIONS[device])])
+        session: Any = onnxruntime.InferenceSession(path, options, providers=[(asked, provider_options)])
     except Exception as error:
         raise BundleError(f"{path} cannot be opened: {error}") from error
     found = cast(list[str], session.get_providers())[0]
@@ -159,3 +176,9 @@ def open_scorer(bundle: ModelBundle, slots: int, device: Device = "cpu") -> Step
     a device yet: its padding and binding are tested on the CPU (ADR 0004).
     """
     return StepScorer(bundle.manifest.state, LevelGraphs(bundle, device), slots)
+
+
+def open_whole(bundle: ModelBundle, device: Device = "cpu") -> WholeGraph | None:
+    """The bundle's network for mode `offline`, or None where it has none. Raises BundleError."""
+    whole = bundle.manifest.whole
+    return WholeGraph(bundle.path / whole.graph, device) if whole else None

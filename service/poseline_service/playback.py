@@ -2,32 +2,28 @@
 
 The body's bytes enter, a `LocalizeResponse` leaves. Bodies are read in a thread, one at a time, so that large
 ones do not add up; then the tracks play into the scheduler side by side, as many as a stream may have, in slices and with
-a stream's bound on pending frames, so that live streams keep their turn.
+a stream's bound on pending frames, so that live streams keep their turn. (In mode `offline` the tracks go elsewhere.)
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from itertools import pairwise
 from time import perf_counter
-
-import numpy as np
-from msgspec import UNSET
 
 from poseline.errors import EngineFailure, Overloaded
 from poseline.online import class_mask
 from poseline.pose import PoseSequence
-from poseline.protocol import FoundSegment, FrameScores, LocalizeResponse
-from poseline.resampling import TOLERANCE, GridFrame
+from poseline.protocol import LocalizeResponse
 from poseline.segments import SegmentEvent
 from poseline.skeleton import Floats
-from poseline.timeline import recording_length
-from poseline.translation import decoding_options, rounded
+from poseline.translation import decoding_options
+from poseline_service.answers import Heard, answer
 from poseline_service.metrics import Metrics
+from poseline_service.offline import OfflinePlayback
 from poseline_service.recordings import Recording, read_recording
-from poseline_service.scheduler import Top
+from poseline_service.scheduler import Told
 from poseline_service.settings import ServiceSettings
 from poseline_service.tracks import Changes, LoadedModel, Track, TrackOptions
 
@@ -65,21 +61,15 @@ class RecordingLocalizer:
         """
         marks = [*since, perf_counter()]
         async with self._playing:
-            playback = _Playback(recording, model, self._settings, self._metrics, told)
+            if recording.request.options.mode == "offline":
+                playback = OfflinePlayback(recording, model, self._metrics, told)
+            else:
+                playback = _Playback(recording, model, self._settings, self._metrics, told)
             await playback.play()
         marks.append(perf_counter())
         stages = zip(("queue", "preprocess", "infer"), pairwise(marks), strict=True)
         timing_ms = {name: round((end - begin) * 1000, 3) for name, (begin, end) in stages}
-        return _response(recording, playback.heard, model, request_id, timing_ms)
-
-
-@dataclass
-class _Heard:
-    """What was said about one track."""
-
-    finals: list[SegmentEvent] = field(default_factory=list[SegmentEvent])
-    t: list[float] = field(default_factory=list[float])
-    top: list[list[tuple[int, float]]] = field(default_factory=list[list[tuple[int, float]]])
+        return answer(recording, playback.heard, model, request_id, timing_ms)
 
 
 class _Playback:
@@ -107,8 +97,8 @@ class _Playback:
         decoding, allowed = decoding_options(options, manifest.decoding), class_mask(manifest, options.classes)
         self._wanted = TrackOptions(decoding, allowed, options.gap_reset, scores_hz, live=False)
         self._alive = asyncio.Semaphore(settings.tracks_per_session)
-        self._hearing: dict[Track, _Heard] = {}
-        self.heard = [_Heard() for _ in recording.tracks]
+        self._hearing: dict[Track, Heard] = {}
+        self.heard = [Heard() for _ in recording.tracks]
 
     async def play(self) -> None:
         """Everything pushed, scored and finished. Raises Overloaded, EngineFailure."""
@@ -121,7 +111,7 @@ class _Playback:
         except* (Overloaded, EngineFailure) as failures:
             raise failures.exceptions[0] from None
 
-    async def _play_one(self, sequence: PoseSequence, poses: Floats, heard: _Heard) -> None:
+    async def _play_one(self, sequence: PoseSequence, poses: Floats, heard: Heard) -> None:
         async with self._alive:
             track = Track(sequence.name, self._model, self._wanted, self)
             self._hearing[track] = heard
@@ -141,19 +131,16 @@ class _Playback:
             self._played += len(poses[part])
             self._told(self._played / self._whole)
         await self._until_pending_below(track, 1)
-        self._hear(track, track.finish("close"))
+        self._hear(track, *track.finish("close"))
 
     async def _until_pending_below(self, track: Track, bound: int) -> None:
         await self._changes.until(lambda: self._failure is not None or track.pending < bound)
         if self._failure is not None:
             raise self._failure
 
-    def absorbed(self, track: Track, frame: GridFrame, top: Top, events: Sequence[SegmentEvent]) -> None:
-        if top:
-            heard = self._hearing[track]
-            heard.t.append(round(frame.t, 6))
-            heard.top.append(top)
-        self._hear(track, events)
+    def absorbed(self, track: Track, told: Told, events: Sequence[SegmentEvent]) -> None:
+        if told or events:
+            self._hear(track, told, events)
 
     def settled(self, track: Track) -> None:
         self._changes.notify()
@@ -162,56 +149,5 @@ class _Playback:
         self._failure = error
         self._changes.notify()
 
-    def _hear(self, track: Track, events: Sequence[SegmentEvent]) -> None:
-        for event in events:
-            self._metrics.segments.labels(self._model.bundle.manifest.name, event.label, event.phase).inc()
-            if event.phase == "final":
-                self._hearing[track].finals.append(event)
-
-
-def _found(recording: Recording, heard: Sequence[_Heard]) -> list[FoundSegment]:
-    """The finals of all tracks: the best `max_segments` of them, in the order that the contract asks for."""
-    every = [(one, event) for one, said in enumerate(heard) for event in said.finals]
-    every.sort(key=lambda item: -item[1].score)
-    kept = every[: recording.request.options.max_segments]
-    kept.sort(key=lambda item: (item[1].start, recording.tracks[item[0]].name, item[1].label))
-    return [_segment(f"s{n}", recording, one, event) for n, (one, event) in enumerate(kept, 1)]
-
-
-def _segment(name: str, recording: Recording, one: int, event: SegmentEvent) -> FoundSegment:
-    if recording.clock is not None:
-        times, offset = recording.clock, 0
-    else:
-        times, offset = recording.tracks[one].timestamps, recording.request.tracks[one].start_frame
-    # The first of the client's frames at or after a border; its clock may be rounded, as the grid allows.
-    first, stop = np.searchsorted(times, [event.start - TOLERANCE, event.end - TOLERANCE])
-    start, end, score = rounded(event)
-    return FoundSegment(
-        name,
-        recording.tracks[one].name,
-        event.label,
-        event.label_id,
-        start,
-        end,
-        offset + int(first),
-        offset + int(stop),
-        score,
-    )
-
-
-def _response(
-    recording: Recording, heard: list[_Heard], model: LoadedModel, request_id: str, timing_ms: dict[str, float]
-) -> LocalizeResponse:
-    request, fps = recording.request, model.bundle.manifest.fps
-    scores = [FrameScores(one.name, said.t, said.top) for one, said in zip(recording.tracks, heard, strict=True)]
-    return LocalizeResponse(
-        id=UNSET if request.id is None else request.id,
-        request_id=request_id,
-        duration=recording_length(recording.clocks, fps),
-        fps_used=fps,
-        model=model.info(),
-        segments=_found(recording, heard),
-        scores=scores if "scores" in request.options.returns else UNSET,
-        warnings=recording.warnings,
-        timing_ms=timing_ms,
-    )
+    def _hear(self, track: Track, told: Told, events: Sequence[SegmentEvent]) -> None:
+        self._hearing[track].hear(told, events, self._metrics, self._model.bundle.manifest.name)

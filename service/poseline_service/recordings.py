@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from poseline.codec import decode_request
 from poseline.errors import BadTimestamps, InputError, MalformedMessage, ModeUnavailable, TooLarge
 from poseline.keypoints import read_tracks
+from poseline.manifest import ModelManifest
 from poseline.online import class_mask, open_converter
 from poseline.pose import PoseSequence, has_scale
 from poseline.protocol import LocalizeRequest, Notice
@@ -59,7 +60,7 @@ def check_request(request: LocalizeRequest, model: LoadedModel) -> None:
     """What can be told before any pose is read: raises UnknownModel, MalformedMessage, ModeUnavailable, InputError."""
     model.named(request.model)
     _check_names(request)
-    _check_options(request)
+    _check_options(request, model.bundle.manifest)
     decoding_options(request.options, model.bundle.manifest.decoding)
     class_mask(model.bundle.manifest, request.options.classes)
 
@@ -110,10 +111,11 @@ def _check_names(request: LocalizeRequest) -> None:
         check_name(request.id, "id")
 
 
-def _check_options(request: LocalizeRequest) -> None:
+def _check_options(request: LocalizeRequest, manifest: ModelManifest) -> None:
     options = request.options
-    if options.mode == "offline":
-        raise ModeUnavailable("this model has no network that looks ahead; ask for mode 'online'", param="options.mode")
+    if options.mode not in manifest.modes:
+        what = f"model {manifest.name} has no network for mode {options.mode!r}; it has {', '.join(manifest.modes)}"
+        raise ModeUnavailable(what, param="options.mode")
     if options.max_segments is not None and options.max_segments < 1:
         raise InputError(f"max_segments is {options.max_segments}, expected 1 or more", param="options.max_segments")
     if not options.frame_scores_hz > 0:

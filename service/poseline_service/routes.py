@@ -101,9 +101,10 @@ async def _body(request: Request, limit: int) -> bytes:
 
 def _described(model: LoadedModel) -> dict[str, Any]:
     manifest: ModelManifest = model.bundle.manifest
-    shown = manifest.model_dump(mode="json", exclude={"files", "state", "format_version"})
+    shown = manifest.model_dump(mode="json", exclude={"files", "state", "whole", "format_version"})
     return shown | {
         "digest": model.bundle.digest,
+        "modes": manifest.modes,
         "algorithmic_latency": manifest.look_ahead / manifest.fps,
         "hop": 1 / manifest.fps,
         "state_bytes_per_track": manifest.state.bytes_per_stream,

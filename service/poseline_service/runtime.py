@@ -23,7 +23,8 @@ from poseline.bundle import ModelBundle, find_bundle
 from poseline.errors import Draining, Overloaded, PoselineError
 from poseline.online import OnlineLocalizer
 from poseline.stepping import StepScorer, check_golden
-from poseline_service.engine import PROVIDERS, open_scorer
+from poseline.whole import WholeScorer, check_whole
+from poseline_service.engine import PROVIDERS, open_scorer, open_whole
 from poseline_service.errors import ModelLoading
 from poseline_service.intake import Intake
 from poseline_service.jobs import JobBoard
@@ -85,7 +86,7 @@ class Runtime:
         """Load the network. Raises nothing: a damaged bundle is logged, and the server stays not ready."""
         settings = self.settings
         try:
-            bundle, localizers, worst, cost = await asyncio.to_thread(self._load)
+            bundle, localizers, whole, worst, cost = await asyncio.to_thread(self._load)
         except PoselineError as error:
             log.error("model_refused", code=error.code, detail=error.detail)
             return
@@ -97,7 +98,7 @@ class Runtime:
             list(engines), self.metrics, outlet.flush, max_batch=settings.max_batch, max_steps=settings.max_steps
         )
         intake = Intake(self.metrics.frames_received.labels(bundle.manifest.name).inc, scheduler.score)
-        self._model = LoadedModel(bundle, scheduler, intake, outlet)
+        self._model = LoadedModel(bundle, scheduler, intake, outlet, whole)
         self.load.expect(cost)
         self._watch(self._model)
         self._heart = asyncio.create_task(self._beat(scheduler), name="heart")
@@ -106,14 +107,18 @@ class Runtime:
         manifest = bundle.manifest
         log.info("model_ready", model=manifest.name, version=manifest.version, golden_difference=worst)
 
-    def _load(self) -> tuple[ModelBundle, list[OnlineLocalizer], float, float]:
-        """The bundle, a network for each worker, what the golden samples differ by at the most, and what a frame costs."""
+    def _load(self) -> tuple[ModelBundle, list[OnlineLocalizer], WholeScorer | None, float, float]:
+        """The bundle, a network for each worker, the one that sees the whole, what the golden samples differ by at the most,
+        and what a frame costs."""
         settings = self.settings
         bundle, workers = find_bundle(settings.models, settings.model), max(1, settings.workers)
         scorers = [open_scorer(bundle, ceil(settings.slots / workers), settings.device) for _ in range(workers)]
         worst = max(check_golden(bundle, scorer) for scorer in scorers)
+        whole = open_whole(bundle, settings.device)
+        if whole is not None:
+            worst = max(worst, check_whole(bundle, whole))
         cost = _engine_cost(scorers[0], len(bundle.manifest.native.joints), settings.max_batch)
-        return bundle, [OnlineLocalizer(bundle.manifest, scorer) for scorer in scorers], worst, cost
+        return bundle, [OnlineLocalizer(bundle.manifest, scorer) for scorer in scorers], whole, worst, cost
 
     async def _beat(self, scheduler: BatchScheduler) -> None:
         """The heartbeat; for ever."""

@@ -26,10 +26,11 @@ from msgspec import Struct
 
 from poseline.decoding import DecodingOptions
 from poseline.errors import EngineFailure, Overloaded
-from poseline.online import OnlineLocalizer, Step
+from poseline.online import OnlineLocalizer
 from poseline.resampling import GridFrame
 from poseline.segments import Forced, SegmentEvent
 from poseline.skeleton import Flags, Floats
+from poseline.spans import Step
 from poseline_service.logging import log
 from poseline_service.metrics import Metrics
 
@@ -39,6 +40,8 @@ TOP = 5
 """Classes named where scores are told."""
 Top = list[tuple[int, float]]
 """The best classes of a frame, best first: (label_id, score)."""
+Told = Sequence[tuple[float, Top]]
+"""Scores that are told: the media time of each frame and its best classes."""
 
 
 class ScoreSink(Protocol):
@@ -48,8 +51,9 @@ class ScoreSink(Protocol):
     live: bool
     """Somebody waits for the scores; a recording does not mind."""
 
-    def scored(self, frame: GridFrame, top: Top, events: Sequence[SegmentEvent]) -> None:
-        """The next frame is scored; `top` is empty unless `wants_scores`."""
+    def scored(self, told: Told, events: Sequence[SegmentEvent]) -> None:
+        """The next frame is through the network; `told` is empty unless `wants_scores`. Where the network looks ahead, it is
+        about an earlier frame, or about none or several."""
         ...
 
     def settled(self) -> None:
@@ -97,7 +101,7 @@ class _Share(Struct, eq=False, gc=False):
 
     lane: Lane
     frames: list[GridFrame]
-    told: list[tuple[GridFrame, Top, list[SegmentEvent]]] = []
+    told: list[tuple[Told, list[SegmentEvent]]] = []
     spoilt: bool = False
 
 
@@ -108,7 +112,7 @@ class _Job(Struct, eq=False):
     seconds: list[float] = []
 
 
-_UNTOLD: Top = []
+_UNTOLD: Told = ()
 
 
 def best_classes(scores: Floats) -> list[Top]:
@@ -182,24 +186,30 @@ class _Worker:
             step = self.localizer.step(slots[: len(live)], frames)
             job.seconds.append(perf_counter() - begin)
             job.widths.append(len(live))
-            _note(step, live, frames)
+            _note(step, live)
 
 
-def _note(step: Step, live: list[_Share], frames: list[GridFrame]) -> None:
+def _note(step: Step, live: list[_Share]) -> None:
     """Add to everybody's share what is to be told of this frame."""
-    curious = [row for row, share in enumerate(live) if share.lane.sink.wants_scores]
-    if len(curious) == len(live):
-        tops = best_classes(step.scores)
-    else:
-        tops = [_UNTOLD] * len(live)
-        for row, top in zip(curious, best_classes(step.scores[curious]) if curious else [], strict=True):
-            tops[row] = top
-    for share, frame, top in zip(live, frames, tops, strict=True):
-        share.told.append((frame, top, []))
+    told = _told(step, [share.lane.sink.wants_scores for share in live])
+    for share, scores in zip(live, told, strict=True):
+        share.told.append((scores, []))
     for row, event in step.events:
-        live[row].told[-1][2].append(event)
+        live[row].told[-1][1].append(event)
     for row in step.spoilt:
         live[row].spoilt = True
+
+
+def _told(step: Step, curious: Sequence[bool]) -> list[Told]:
+    """What each row that is curious is told of scores."""
+    told = [_UNTOLD] * len(curious)
+    wanted = [n for n, row in enumerate(step.rows) if curious[row]]
+    if wanted:
+        scores = step.scores if len(wanted) == len(step.scores) else step.scores[wanted]
+        for n, top in zip(wanted, best_classes(scores), strict=True):
+            row = step.rows[n]
+            told[row] = (*told[row], (step.times[n], top))
+    return told
 
 
 class BatchScheduler:
@@ -217,6 +227,7 @@ class BatchScheduler:
         self._workers = [_Worker(localizer, executor, max_batch, max_steps) for localizer, executor in engines]
         manifest = engines[0][0].manifest
         self._state = manifest.state
+        self._looks_ahead = manifest.look_ahead > 0
         self._stage_queue = metrics.stage.labels("queue")
         self._stage_infer = metrics.stage.labels("infer")
         self._latency = metrics.frame_latency.labels(manifest.name)
@@ -286,10 +297,22 @@ class BatchScheduler:
         assert not lane.pending, "a frame is decided by the options under which it came"
         lane.worker.localizer.adjust(lane.slot, options, allowed)
 
-    def finish(self, lane: Lane, forced: Forced) -> list[SegmentEvent]:
-        """Close what is open in a lane that has nothing pending; it may go on afterwards."""
+    def finish(self, lane: Lane, forced: Forced) -> tuple[Told, list[SegmentEvent]]:
+        """Close what is open in a lane that has nothing pending; it may go on afterwards. Raises EngineFailure.
+
+        A network that looks ahead is asked once more, where it always runs: the loop waits for that, and in a thread for the
+        job before it; milliseconds, and only when something ends.
+        """
         assert not lane.pending, "a lane's segments end when its frames are scored"
-        return lane.worker.localizer.finish(lane.slot, forced)
+        worker = lane.worker
+        if self._looks_ahead:
+            end = worker.executor.submit(worker.localizer.finish, lane.slot, forced).result()
+        else:
+            end = worker.localizer.finish(lane.slot, forced)
+        if end.spoilt:
+            raise EngineFailure("the network's scores are not finite")
+        (told,) = _told(end, [lane.sink.wants_scores])
+        return told, [event for _, event in end.events]
 
     def close(self, lane: Lane) -> None:
         """Forget the lane and what waits in it. Its slot is free at once, or when the running job has ended."""
@@ -384,8 +407,8 @@ class BatchScheduler:
                 self._lose(lane, EngineFailure("the network's scores are not finite"))
                 continue
             try:
-                for frame, top, events in share.told:
-                    lane.sink.scored(frame, top, events)
+                for told, events in share.told:
+                    lane.sink.scored(told, events)
                 lane.sink.settled()
             except Exception as error:  # one track's fault must not stop the engine, and with it everybody else
                 log.exception("scores_not_taken")

@@ -21,7 +21,6 @@ from typing import Any, Protocol
 
 from poseline import protocol
 from poseline.errors import BadTimestamps, Draining, EngineFailure, InputError, Overloaded, PoselineError, TooLarge
-from poseline.resampling import GridFrame
 from poseline.segments import Forced, SegmentEvent
 from poseline.translation import coordinates_of, layout_of
 from poseline_service.account import Account
@@ -31,7 +30,7 @@ from poseline_service.metrics import Metrics
 from poseline_service.options import SessionOptions
 from poseline_service.outbox import Outbox, segment_message
 from poseline_service.problems import close_code, error_message
-from poseline_service.scheduler import Top
+from poseline_service.scheduler import Told
 from poseline_service.settings import ServiceSettings
 from poseline_service.tracks import LATEST, LoadedModel, Track, check_name, no_scale, notices
 
@@ -190,6 +189,12 @@ class Session:
 
     def advance(self) -> None:
         """Do every step that can be done."""
+        try:
+            self._advance()
+        except EngineFailure as error:  # where the network looks ahead, it has something to say at an end
+            self.failed(None, error)
+
+    def _advance(self) -> None:
         steps = self._steps
         while steps and self._can(steps[0]):
             step = steps.popleft()
@@ -266,7 +271,7 @@ class Session:
         """Close open segments of one track or all, and say so. A track that has just ended has nothing open."""
         for name, track in self._tracks.items():
             if track_id in (None, name):
-                self._tell(track, track.finish("flush"))
+                self._tell(track, *track.finish("flush"))
         self._outbox.post(protocol.Flushed(t=round(self._account.last_t, 6)))
 
     def _update(self, changes: Any) -> None:
@@ -293,18 +298,16 @@ class Session:
         self._link.end(step.code, step.reason)
 
     def _end_track(self, track: Track, forced: Forced, reason: str) -> None:
-        self._tell(track, track.finish(forced))
+        self._tell(track, *track.finish(forced))
         track.close()
         self._outbox.post(protocol.TrackEnded(track_id=track.name, t=round(track.last_t, 6), reason=reason))
 
     # --- what comes from the engine -------------------------------------------------------------------------------
 
-    def absorbed(self, track: Track, frame: GridFrame, top: Top, events: Sequence[SegmentEvent]) -> None:
+    def absorbed(self, track: Track, told: Told, events: Sequence[SegmentEvent]) -> None:
         self._pending -= 1
-        if top:
-            self._outbox.post(protocol.Scores(t=round(frame.t, 6), track_id=track.name, top=top))
-        if events:
-            self._tell(track, events)
+        if told or events:
+            self._tell(track, told, events)
 
     def settled(self, track: Track) -> None:
         self._account.settle(self._pending)
@@ -323,7 +326,9 @@ class Session:
             self.close()
             self._link.end(close_code(error), error.code)
 
-    def _tell(self, track: Track, events: Sequence[SegmentEvent]) -> None:
+    def _tell(self, track: Track, told: Told, events: Sequence[SegmentEvent]) -> None:
+        for t, top in told:
+            self._outbox.post(protocol.Scores(t=round(t, 6), track_id=track.name, top=top))
         for event in events:
             key = (track, event.key)
             if key not in self._segment_ids:

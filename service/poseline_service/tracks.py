@@ -19,13 +19,14 @@ from poseline.errors import EngineFailure, MalformedMessage, UnknownModel
 from poseline.online import open_converter
 from poseline.pose import Coordinates, PoseConverter, has_scale
 from poseline.protocol import ModelInfo, Notice
-from poseline.resampling import FrameGrid, GridFrame, GridPush
+from poseline.resampling import FrameGrid, GridPush
 from poseline.segments import Forced, SegmentEvent
 from poseline.skeleton import Flags, Floats, SkeletonLayout, unknown_joints
 from poseline.translation import model_info
+from poseline.whole import WholeScorer
 from poseline_service.intake import Intake
 from poseline_service.outbox import Outlet
-from poseline_service.scheduler import BatchScheduler, Top
+from poseline_service.scheduler import BatchScheduler, Told
 
 _NAMED = 8
 """Joints of a client's that a warning names."""
@@ -37,12 +38,13 @@ SCALE_SECONDS = 2.0
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A bundle that answers, and the scheduler that runs it."""
+    """A bundle that answers, and the scheduler that runs it. whole: its network for mode `offline`, where it has one."""
 
     bundle: ModelBundle
     scheduler: BatchScheduler
     intake: Intake
     outlet: Outlet
+    whole: WholeScorer | None
     _converters: dict[tuple[str, Coordinates], PoseConverter] = field(default_factory=dict[Any, Any])
 
     def converter(self, layout: SkeletonLayout, coordinates: Coordinates) -> PoseConverter:
@@ -118,8 +120,8 @@ class Changes:
 class TrackListener(Protocol):
     """Who hears about a track. Called on the event loop."""
 
-    def absorbed(self, track: Track, frame: GridFrame, top: Top, events: Sequence[SegmentEvent]) -> None:
-        """The next grid frame is scored; `top` is empty where no scores were asked for."""
+    def absorbed(self, track: Track, told: Told, events: Sequence[SegmentEvent]) -> None:
+        """The next grid frame is through the network; `told`: the scores that are to be told."""
         ...
 
     def settled(self, track: Track) -> None:
@@ -189,12 +191,17 @@ class Track:
         self._unmeasured = False
         return True
 
-    def finish(self, forced: Forced) -> list[SegmentEvent]:
-        """Close what is open, once nothing is pending; the track may go on afterwards."""
-        return self._scheduler.finish(self._lane, forced)
+    def finish(self, forced: Forced) -> tuple[Told, list[SegmentEvent]]:
+        """Close what is open, once nothing is pending: the scores that are to be told, and the events. The track may go on
+        afterwards. Raises EngineFailure."""
+        told, events = self._scheduler.finish(self._lane, forced)
+        return self._paced(told), events
 
-    def scored(self, frame: GridFrame, top: Top, events: Sequence[SegmentEvent]) -> None:
-        self._listener.absorbed(self, frame, top if self.wants_scores and self.pace.takes(frame.t) else [], events)
+    def scored(self, told: Told, events: Sequence[SegmentEvent]) -> None:
+        self._listener.absorbed(self, self._paced(told) if told else told, events)
+
+    def _paced(self, told: Told) -> Told:
+        return [one for one in told if self.pace.takes(one[0])]
 
     def settled(self) -> None:
         self._listener.settled(self)

@@ -18,7 +18,7 @@ from poseline.resampling import GridFrame
 from poseline.segments import SegmentEvent
 from poseline.stepping import StepScorer
 from poseline_service.metrics import Metrics
-from poseline_service.scheduler import BatchScheduler, Lane, Top
+from poseline_service.scheduler import BatchScheduler, Lane, Told
 
 SPEC = StateSpec(
     width=1,
@@ -75,8 +75,8 @@ class Sink:
         self.settlings = 0
         self.error: EngineFailure | None = None
 
-    def scored(self, frame: GridFrame, top: Top, events: Sequence[SegmentEvent]) -> None:
-        self.scores.append(dict(top)[0])
+    def scored(self, told: Told, events: Sequence[SegmentEvent]) -> None:
+        self.scores += [dict(top)[0] for _, top in told]
 
     def settled(self) -> None:
         self.settlings += 1
@@ -246,7 +246,7 @@ async def test_any_exception_of_the_engine_is_an_engine_failure() -> None:
 
 async def test_a_sink_that_raises_loses_its_lane_and_stops_nobody() -> None:
     class Faulty(Sink):
-        def scored(self, frame: GridFrame, top: Top, events: Sequence[SegmentEvent]) -> None:
+        def scored(self, told: Told, events: Sequence[SegmentEvent]) -> None:
             raise ValueError("a bug")
 
     async with batching() as (scheduler, engine):

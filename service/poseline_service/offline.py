@@ -1,0 +1,102 @@
+"""A finished recording through the network that sees the whole: `mode: offline`.
+
+The network runs in a thread, a chunk at a time, and takes its turn with nobody; the grid before it and the decoder behind it
+run on the event loop in slices, so that live streams keep their turn, as they do beside any recording. Whoever is cancelled
+ends between two chunks. As for any recording, what it costs is not counted as load: it takes what is left over.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+from typing import TypeVar
+
+import numpy as np
+
+from poseline.online import class_mask
+from poseline.pose import PoseSequence
+from poseline.resampling import GridFrame
+from poseline.skeleton import Floats
+from poseline.spans import Step
+from poseline.translation import decoding_options
+from poseline.whole import WholeDecoder, grid_frames, score_chunks, spans_of
+from poseline_service.answers import Heard
+from poseline_service.metrics import Metrics
+from poseline_service.recordings import Recording
+from poseline_service.scheduler import Told, best_classes
+from poseline_service.tracks import LoadedModel, Pace
+
+T = TypeVar("T")
+_SLICE = 32
+"""Frames between two turns of the loop: well below a millisecond."""
+
+
+class OfflinePlayback:
+    """A recording's tracks, one after the other. told: hears which share of the poses has been scored."""
+
+    def __init__(
+        self, recording: Recording, model: LoadedModel, metrics: Metrics, told: Callable[[float], None]
+    ) -> None:
+        manifest, options = model.bundle.manifest, recording.request.options
+        # A mode that the model lacks was refused with the request.
+        assert manifest.whole is not None
+        assert model.whole is not None
+        self._spec, self._scorer = manifest.whole, model.whole
+        self._recording, self._manifest, self._metrics, self._told = recording, manifest, metrics, told
+        self._decoding, self._allowed = (
+            decoding_options(options, manifest.decoding),
+            class_mask(manifest, options.classes),
+        )
+        self._done, self._total = 0, sum(map(len, recording.tracks))
+        self.heard = [Heard() for _ in recording.tracks]
+
+    async def play(self) -> None:
+        """Everything scored and decided. Raises EngineFailure."""
+        for track, poses, heard in zip(self._recording.tracks, self._recording.poses, self.heard, strict=True):
+            self._metrics.frames_received.labels(self._manifest.name).inc(len(poses))
+            await self._play_track(track, poses, heard)
+            self._done += len(poses)
+
+    async def _play_track(self, track: PoseSequence, poses: Floats, heard: Heard) -> None:
+        manifest, options = self._manifest, self._recording.request.options
+        grid = grid_frames(manifest, track.timestamps, poses, options.gap_reset)
+        spans = spans_of([frame async for frame in _in_turns(grid)])
+        share, scored = len(poses) / sum(map(len, spans)), 0
+
+        def advance(frames: int) -> None:
+            nonlocal scored
+            scored += frames
+            self._told((self._done + share * scored) / self._total)
+
+        pace = Pace(options.frame_scores_hz if "scores" in options.returns else 0.0, manifest.fps)
+        decoder = WholeDecoder(manifest, self._decoding, self._allowed)
+        for span in spans:
+            scores, boundaries = await self._score(span, advance)
+            self._metrics.media_seconds.labels(manifest.name).inc(len(span) / manifest.fps)
+            async for step in _in_turns(decoder.decide(span, scores, boundaries, last=span is spans[-1])):
+                events = [event for _, event in step.events]
+                heard.hear(_told(step, pace), events, self._metrics, manifest.name)
+
+    async def _score(self, span: Sequence[GridFrame], advance: Callable[[int], None]) -> tuple[Floats, Floats]:
+        chunks = score_chunks(self._spec, self._scorer, [frame.pose for frame in span])
+        found: list[tuple[Floats, Floats]] = []
+        while (one := await asyncio.to_thread(next, chunks, None)) is not None:
+            found.append(one)
+            advance(len(one[0]))
+        scores, boundaries = zip(*found, strict=True)
+        return np.concatenate(scores), np.concatenate(boundaries)
+
+
+def _told(step: Step, pace: Pace) -> Told:
+    wanted = [n for n, t in enumerate(step.times) if pace.takes(t)]
+    if not wanted:
+        return ()
+    return [(step.times[n], top) for n, top in zip(wanted, best_classes(step.scores[wanted]), strict=True)]
+
+
+async def _in_turns(items: Iterable[T]) -> AsyncGenerator[T]:
+    """The items, and a turn of the event loop for the others now and then."""
+    for n, item in enumerate(items):
+        if n % _SLICE == 0:
+            await asyncio.sleep(0)
+        yield item
