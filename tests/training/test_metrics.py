@@ -1,13 +1,10 @@
-"""Each figure by hand on cases small enough to count."""
+"""Frame metrics, by hand on cases small enough to count and against the definition written out anew."""
 
 import numpy as np
 import pytest
 
-from poseline_training.metrics.frames import frame_accuracy, frame_ap, frame_f1
-from poseline_training.metrics.operating import operating_point
-from poseline_training.metrics.segmental import segmental_f1
-from poseline_training.metrics.segments import interpolated_ap, segment_ap
-from poseline_training.metrics.starts import match_starts
+from poseline_training.metrics.calibration import class_error, reliability, selective, top_reliability
+from poseline_training.metrics.frames import calibrated_ap, frame_accuracy, frame_ap, frame_f1
 
 SCORES = np.array([[0.9, 0.1], [0.4, 0.6], [0.2, 0.8], [0.7, 0.3]], np.float32)
 LABELS = np.array([0, 0, 1, 1])
@@ -18,59 +15,106 @@ def test_frame_figures() -> None:
     assert frame_f1(SCORES, LABELS, 1) == 0.5
     # ranked .8 (right), .6 (wrong), .3 (right), .1: precision at the right ones 1 and 2/3
     assert frame_ap(SCORES, LABELS, 1) == pytest.approx((1 + 2 / 3) / 2)
+    assert np.isnan(frame_ap(SCORES, np.zeros(4, np.int64), 1))
 
 
-def test_interpolated_ap() -> None:
-    assert interpolated_ap([True, False, True], 2) == pytest.approx(0.5 * 1 + 0.5 * 2 / 3)
-    assert interpolated_ap([False, True, True], 2) == pytest.approx(2 / 3)
-    assert interpolated_ap([], 2) == 0
-    assert np.isnan(interpolated_ap([], 0))
+def test_calibrated_precision_weighs_the_wrong_ones_by_their_number() -> None:
+    scores = np.array([[0, 0.9], [0, 0.8], [0, 0.7], [0, 0.6]], np.float32)
+    labels = np.array([0, 1, 0, 0])  # three wrong ones to a right one: w = 3; above the right one stands one wrong one
+    assert frame_ap(scores, labels, 1) == 0.5
+    assert calibrated_ap(scores, labels, 1) == pytest.approx(1 / (1 + 1 / 3))
+    assert calibrated_ap(scores, np.ones(4, np.int64), 1) == 1
+    assert np.isnan(calibrated_ap(scores, np.zeros(4, np.int64), 1))
 
 
-def test_segment_ap_counts_a_truth_once() -> None:
-    truths = [[(0.0, 10.0, 1), (20.0, 30.0, 1), (40.0, 50.0, 2)]]
-    twice = [[(0.0, 10.0, 1, 0.9), (1.0, 10.0, 1, 0.8), (20.0, 30.0, 1, 0.7)]]
-    assert segment_ap(twice, truths, 1, 0.5) == pytest.approx(0.5 * 1 + 0.5 * 2 / 3)
-    assert segment_ap(twice, truths, 2, 0.5) == 0
+def test_a_random_ranking_has_half_the_calibrated_ap_however_rare_the_class() -> None:
+    rng = np.random.default_rng(0)
+    scores = rng.random((200_000, 2))
+    for share in (0.02, 0.5):
+        labels = (rng.random(len(scores)) < share).astype(np.int64)
+        assert frame_ap(scores, labels, 1) == pytest.approx(share, abs=0.01)
+        assert calibrated_ap(scores, labels, 1) == pytest.approx(0.5, abs=0.02)
 
 
-@pytest.mark.parametrize(("threshold", "expected"), [(0.5, 1.0), (0.51, 0.0)])
-def test_segment_ap_at_the_threshold_itself(threshold: float, expected: float) -> None:
-    assert segment_ap([[(0.0, 5.0, 1, 1.0)]], [[(0.0, 10.0, 1)]], 1, threshold) == expected
+@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("levels", [5, 10_000])
+def test_average_precision_is_the_sum_over_thresholds(seed: int, levels: int) -> None:
+    """Each distinct score as a threshold, everything counted anew: how scikit-learn defines it. Five levels: many ties."""
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(3, size=60)
+    column = rng.integers(levels, size=60) / levels
+    scores = np.stack([1 - column, column, column], 1).astype(np.float32)
+    weight = (labels != 1).sum() / (labels == 1).sum()
+    plain = calibrated = 0.0
+    found = 0
+    for threshold in sorted(set(scores[:, 1].tolist()), reverse=True):
+        said = {i for i, score in enumerate(scores[:, 1].tolist()) if score >= threshold}
+        right = sum(labels[i] == 1 for i in said)
+        wrong = len(said) - right
+        plain += (right - found) * right / len(said)
+        calibrated += (right - found) * right / (right + wrong / weight)
+        found = right
+    assert frame_ap(scores, labels, 1) == pytest.approx(plain / found)
+    assert calibrated_ap(scores, labels, 1) == pytest.approx(calibrated / found)
 
 
-def test_a_segment_of_another_sequence_is_no_match() -> None:
-    assert segment_ap([[(0.0, 1.0, 1, 1.0)], []], [[], [(0.0, 1.0, 1)]], 1, 0.1) == 0
+def test_equal_scores_are_one_step_whatever_their_order() -> None:
+    scores = np.full((4, 2), 0.5, np.float32)
+    for labels in ([1, 0, 0, 0], [0, 0, 0, 1]):
+        assert frame_ap(scores, np.array(labels), 1) == 0.25
 
 
-def test_segmental_f1_counts_foreign_classes_as_wrong() -> None:
-    truths = [[(0.0, 10.0, 1)]]
-    assert segmental_f1([[(0.0, 10.0, 1, 1.0)]], truths, 0.5) == 1
-    assert segmental_f1([[(0.0, 10.0, 1, 1.0), (0.0, 10.0, 7, 0.1)]], truths, 0.5) == pytest.approx(2 / 3)
-    assert segmental_f1([[]], truths, 0.5) == 0
+# --- calibration ------------------------------------------------------------------------------------------------------
 
 
-def test_starts_match_the_nearest_free_one() -> None:
-    true = [[(1.0, 1), (1.4, 1), (9.0, 2)]]
-    found = [[(1.5, 1, 0.9), (1.6, 1, 0.8), (5.0, 1, 0.7)]]
-    ap, delays = match_starts(found, true, 1, 1.0)
-    assert ap == 1
-    assert delays == pytest.approx([0.1, 0.6])
-    ap, delays = match_starts(found, true, 1, 0.3)
-    assert ap == pytest.approx(0.5)
-    assert delays == pytest.approx([0.1])
+def test_calibration_by_hand() -> None:
+    confidence = np.array([0.95, 0.95, 0.95, 0.95, 0.35, 0.35])
+    right = np.array([True, True, True, False, True, False])
+    made = reliability(confidence, right, bins=10)
+    assert made.frames.tolist() == [0, 0, 0, 2, 0, 0, 0, 0, 0, 4]
+    assert made.confidence[[3, 9]] == pytest.approx([0.35, 0.95])
+    assert made.accuracy[[3, 9]] == pytest.approx([0.5, 0.75])
+    assert made.error() == pytest.approx((2 * 0.15 + 4 * 0.20) / 6)
+    assert np.isnan(made.accuracy[0])
 
 
-def test_an_early_start_has_negative_delay() -> None:
-    assert match_starts([[(0.5, 1, 1.0)]], [[(1.0, 1)]], 1, 1.0)[1] == [-0.5]
+def test_a_bin_holds_its_upper_border() -> None:
+    assert reliability(np.array([0.0, 0.5, 0.500001, 1.0]), np.ones(4, bool), bins=2).frames.tolist() == [2, 2]
 
 
-def test_the_operating_point_by_hand() -> None:
-    truths = [[(0.0, 10.0, 1), (20.0, 30.0, 2)]]
-    finals = [[(1.0, 10.5, 1, 10.6), (1.0, 9.0, 1, 10.7), (40.0, 41.0, 2, 41.5)]]
-    found = operating_point(finals, truths, started=4, retracted=1, minutes=2.0)
-    assert found["found"] == 0.5
-    assert (found["start_error"], found["end_error"]) == (1.0, 0.5)
-    assert found["final_delay"] == pytest.approx(0.6)
-    assert found["false_per_minute"] == 0.5, "a second detection of the same action is no false alarm, only wrong"
-    assert found["retracted"] == 0.25
+def test_honest_scores_have_no_calibration_error_and_boasting_has_its_excess() -> None:
+    rng = np.random.default_rng(1)
+    top = rng.uniform(0.5, 1, 100_000)
+    labels = (rng.random(len(top)) < top).astype(np.int64)
+    assert top_reliability(np.stack([1 - top, top], 1), labels).error() < 0.01
+    boast = np.full((1000, 2), [0.0, 1.0])
+    assert top_reliability(boast, (np.arange(1000) < 700).astype(np.int64)).error() == pytest.approx(0.3)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_calibration_error_is_what_a_loop_over_bins_finds(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    scores = rng.dirichlet(np.full(4, 0.3), 300)
+    labels = rng.integers(4, size=300)
+
+    def loop(said: list[float], true: list[bool]) -> float:
+        error = 0.0
+        for i in range(15):
+            held = [k for k, p in enumerate(said) if i / 15 < p <= (i + 1) / 15 or (i == 0 and p == 0)]
+            if held:
+                error += abs(sum(said[k] for k in held) - sum(true[k] for k in held))
+        return error / len(said)
+
+    top = [max(row) for row in scores.tolist()]
+    right = [row.index(max(row)) == label for row, label in zip(scores.tolist(), labels, strict=True)]
+    assert top_reliability(scores, labels).error() == pytest.approx(loop(top, right))
+    assert class_error(scores, labels, 2) == pytest.approx(loop(scores[:, 2].tolist(), (labels == 2).tolist()))
+
+
+def test_unknown_below_a_threshold() -> None:
+    assert selective(SCORES, LABELS, 0.0) == (1.0, 0.5)
+    assert selective(SCORES, LABELS, 0.75) == (0.5, 1.0)
+    assert selective(SCORES, LABELS, 0.65) == (0.75, pytest.approx(2 / 3))
+    share, accuracy = selective(SCORES, LABELS, 0.95)
+    assert share == 0
+    assert np.isnan(accuracy)
