@@ -16,9 +16,9 @@ from poseline.pose import SPACES, PoseConverter, PoseSequence
 from poseline.skeleton import BODY16, Floats
 from poseline_training.network.localizer import Localizer
 from poseline_training.robustness import CONDITIONS, measure, robustness
-from poseline_training.robustness.adversary import HOLD, attack, chance, metric, moved_by
+from poseline_training.robustness.adversary import HOLD, MOVES, RADII, attack, chance, metric, moved_by
 from poseline_training.robustness.conditions import CURVES, ONCE, mirror
-from poseline_training.robustness.figures import ONCE_ONLY, RADII, stream_side_by_side
+from poseline_training.robustness.figures import AS_RECORDED, BY_NETWORK, ONCE_ONLY, stream_side_by_side
 from poseline_training.robustness.plot import plot
 from poseline_training.runtime import open_scorer
 from poseline_training.streaming import stream_all
@@ -164,7 +164,10 @@ def test_an_adversary_does_more_harm_than_chance_of_the_same_size(
 ) -> None:
     one, radius = labelled(2, 150), 0.02
     poses = metric(one)
-    against, by_chance = attack(network, poses, one.labels, radius, rng, hold), chance(poses, radius, rng, hold)
+    against, by_chance = (
+        attack(network, poses, one.labels, radius, rng, hold),
+        chance(network, poses, one.labels, radius, rng, hold),
+    )
     assert np.linalg.norm(against, axis=-1).max() <= radius * (1 + 1e-5)
     np.testing.assert_allclose(np.linalg.norm(by_chance, axis=-1), radius, rtol=1e-5)
     clean = true_score(network, one, poses)
@@ -183,7 +186,7 @@ def test_an_adversary_moves_no_joint_that_is_not_seen(network: Localizer, rng: n
     shift = attack(network, poses, one.labels, 0.01, rng)
     assert not shift[10:, 6].any()
     assert shift[:10, 6].any()
-    assert not chance(poses, 0.01, rng)[10:, 6].any()
+    assert not chance(network, poses, one.labels, 0.01, rng)[10:, 6].any()
 
 
 def test_what_was_left_out_is_not_attacked(network: Localizer, rng: np.random.Generator) -> None:
@@ -227,20 +230,22 @@ def test_side_by_side_says_what_one_after_another_says(bundle: ModelBundle) -> N
 def test_the_cards_conditions(bundle: ModelBundle) -> None:
     found = robustness(bundle.manifest, open_scorer(bundle), [labelled(seed, 120) for seed in (1, 2)], None)
     assert set(found) == set(CONDITIONS)
-    assert found["mirrored, declared"] == found["as recorded"]
-    assert found["joint noise of 1 cm"] != found["as recorded"]
+    assert found["mirrored, declared"] == found[AS_RECORDED]
+    assert found["joint noise of 1 cm"] != found[AS_RECORDED]
 
 
 def test_measure_and_plot(bundle: ModelBundle, network: Localizer, tmp_path: Path) -> None:
     sets = {"one": [labelled(1, 100)], "other": [labelled(2, 90), labelled(3, 80)]}
     results = measure(bundle.manifest, open_scorer(bundle), network, sets, None)
-    assert set(results) > set(CURVES) | {ONCE_ONLY}
+    assert set(results) == {*CURVES, *MOVES, ONCE_ONLY}
     for name, curve in CURVES.items():
         assert [float(severity) for severity in results[name]] == sorted({curve.clean, *curve.severities})
-        assert results[name][f"{curve.clean:g}"] == results[ONCE_ONLY]["as recorded"]
-    against = results["joints moved (adversary), mm"]
-    assert [int(severity) for severity in against] == [0, *RADII]
-    assert against["20"]["mean"]["frame_map"] < against["0"]["mean"]["frame_map"]
+        assert results[name][f"{curve.clean:g}"] == results[ONCE_ONLY][AS_RECORDED]
+    for name in MOVES:
+        assert [int(severity) for severity in results[name]] == [0, *RADII]
+        assert results[name]["0"] == results[ONCE_ONLY][BY_NETWORK]
+    against, clean = results["adversary, mm"]["20"]["mean"], results[ONCE_ONLY][BY_NETWORK]["mean"]
+    assert against["frame_map"] < clean["frame_map"]
     for severities in results.values():
         for found in severities.values():
             assert found["mean"]["frame_map"] == pytest.approx(

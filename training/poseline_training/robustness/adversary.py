@@ -9,7 +9,9 @@ a strong attack, not the strongest: a bound from one side.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -28,6 +30,8 @@ from poseline_training.network.localizer import Localizer
 from poseline_training.objective import IGNORE, late
 
 STEPS = 10
+RADII = (5, 10, 20)
+"""Millimetres."""
 HOLD = 8
 """Frames for which the smoothed variants keep a displacement."""
 
@@ -54,10 +58,21 @@ def attack(
     return np.asarray((_held(moved, len(poses), hold) * seen).numpy(), np.float32)
 
 
-def chance(poses: Floats, radius: float, rng: Generator, hold: int = 1) -> Floats:
-    """The control: every joint that is seen moved by `radius`, in any direction. (T, 16, 3)."""
+def chance(
+    _: Localizer, poses: Floats, labels: NDArray[np.int64], radius: float, rng: Generator, hold: int = 1
+) -> Floats:
+    """The control, which knows nothing: every joint that is seen moved by `radius`, in any direction. (T, 16, 3)."""
     moved = torch.from_numpy(_knots(rng, poses, radius, hold))
     return np.asarray(_held(moved, len(poses), hold).numpy() * (poses[..., 3:] > 0), np.float32)
+
+
+Move = Callable[[Localizer, Floats, NDArray[np.int64], float, Generator], Floats]
+MOVES: dict[str, Move] = {
+    "adversary, mm": attack,
+    f"adversary, alike for {HOLD} frames, mm": partial(attack, hold=HOLD),
+    "moved at random, mm": chance,
+    f"moved at random, alike for {HOLD} frames, mm": partial(chance, hold=HOLD),
+}
 
 
 def metric(sequence: LabelledSequence) -> Floats:

@@ -22,7 +22,7 @@ from poseline_training.extractor import MEDIAPIPE, extract
 Bend = Callable[[PoseSequence, Generator], PoseSequence]
 
 _FROM = {"arm": "elbow", "leg": "knee"}
-_LIMBS = {f"{side} {limb}": f"{side}_{joint}" for side in ("left", "right") for limb, joint in _FROM.items()}
+_LIMBS = {f"{side} {limb}": f"{side}_{joint}" for limb, joint in _FROM.items() for side in ("left", "right")}
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Curve:
         at = np.arange(0, len(labels) - 1 + 1e-9, severity)
         return labels[np.round(at).astype(int)]
 
-    def bent(self, sequence: LabelledSequence, severity: float, rng: Generator) -> LabelledSequence:
+    def bent(self, sequence: LabelledSequence, rng: Generator, severity: float) -> LabelledSequence:
         poses, labels = self.bend(sequence.poses, severity, rng), self.labels(sequence.labels, severity)
         return replace(sequence, poses=poses, labels=labels)
 
@@ -193,10 +193,9 @@ def _picture(poses: PoseSequence, _: Generator) -> PoseSequence:
     return replace(poses, joints=joints.astype(np.float32), confidence=native[..., 3], layout=BODY16, coordinates=flat)
 
 
-_SHARES = (0.25, 0.5, 1.0)
 CURVES: dict[str, Curve] = {
     "joints unseen, share of time": Curve(hide_joints, (0.05, 0.1, 0.2, 0.3, 0.5)),
-    **{f"{limb} unseen, share of time": Curve(partial(hide_limb, limb), _SHARES) for limb in _LIMBS},
+    **{f"{limb} unseen, share of time": Curve(partial(hide_limb, limb), (0.25, 0.5, 1.0)) for limb in _LIMBS},
     "joint noise, mm": Curve(shake, (5, 10, 20, 40)),
     "frames dropped, %": Curve(drop_frames, (10, 30, 50)),
     "frames a second": Curve(slow_down, (10, 15, 60), clean=FPS),

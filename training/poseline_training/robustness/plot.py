@@ -34,7 +34,7 @@ def plot(results: Results, path: Path) -> None:
     once = figure.add_subplot(grid[rows, :])
     _dots(once, results[ONCE_ONLY])
     once.set_xlabel("frame mAP", fontsize=8)
-    handles, labels = once.get_legend_handles_labels()
+    handles, labels = figure.axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=len(labels), fontsize=8, frameon=False)
     figure.savefig(path, dpi=150)
     plt.close(figure)
@@ -43,9 +43,9 @@ def plot(results: Results, path: Path) -> None:
 def _curve(axes: Axes, found: dict[str, dict[str, dict[str, float]]]) -> None:
     at = [float(severity) for severity in found]
     for name, look in _looks(found).items():
-        axes.plot(at, [one[name]["frame_map"] for one in found.values()], markersize=3.5, **look)
+        axes.plot(at, [one[name]["frame_map"] for one in found.values()], label=name, markersize=3.5, **look)
     axes.set_ylim(0, 1)
-    axes.set_xticks(at, [f"{one:g}" for one in at])
+    axes.set_xticks(at, [f"{one:g}".lstrip("0") or "0" for one in at])  # .05 is narrower than 0.05
     axes.tick_params(labelsize=7)
     axes.grid(axis="y", color="#dddddd", linewidth=0.6)
 
@@ -53,7 +53,7 @@ def _curve(axes: Axes, found: dict[str, dict[str, dict[str, float]]]) -> None:
 def _dots(axes: Axes, found: dict[str, dict[str, dict[str, float]]]) -> None:
     for name, look in _looks(found).items():
         at = [one[name]["frame_map"] for one in found.values()]
-        axes.plot(at, range(len(found)), label=name, **look).pop().set_linestyle("")
+        axes.plot(at, range(len(found)), **look).pop().set_linestyle("")
     axes.set_yticks(range(len(found)), list(found), fontsize=8)
     axes.invert_yaxis()
     axes.set_xlim(0, 1)
