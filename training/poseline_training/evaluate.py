@@ -49,11 +49,13 @@ def evaluate(
     negatives: bool = False,
     styles: tuple[str, ...] | None = None,
     native: bool = False,
+    look_ahead: int = 0,
 ) -> dict[str, Any]:
     """Stream `<corpus>/<split>.npz` and score it.
 
     negatives: only the recordings that hold none of the model's classes, as background throughout. styles: only
     recordings in these manners. native: add the recall of each of the set's own classes, `native_classes`.
+    look_ahead: as for `streaming.stream`.
     """
     read = read_corpus(corpus / f"{split}.npz")
     chosen = [one for one in read if styles is None or one.style in styles]
@@ -61,7 +63,7 @@ def evaluate(
         chosen = [one for one in chosen if is_foreign(_labels(manifest, one, label_map))]
     if not chosen:
         raise CorpusError(f"none of the {len(read)} recordings of {corpus.name}/{split} is of that style and kind")
-    streamed = stream_all(manifest, scorer, chosen, label_map)
+    streamed = stream_all(manifest, scorer, chosen, label_map, look_ahead)
     if negatives:
         streamed = [replace(one, labels=np.zeros_like(one.labels)) for one in streamed]
     figures = report(streamed, manifest.classes)

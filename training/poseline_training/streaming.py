@@ -14,7 +14,6 @@ from poseline.formats.corpus import FPS, LabelledSequence, runs
 from poseline.manifest import ModelManifest
 from poseline.online import StreamLocalizer
 from poseline.pose import PoseSequence
-from poseline.resampling import GridFrame
 from poseline.segments import SegmentEvent
 from poseline.skeleton import Floats
 from poseline.stepping import StepScorer
@@ -63,11 +62,15 @@ class StreamedSequence:
 
 
 def stream(
-    manifest: ModelManifest, scorer: Scorer, sequence: LabelledSequence, label_map: Path | None
+    manifest: ModelManifest,
+    scorer: Scorer,
+    sequence: LabelledSequence,
+    label_map: Path | None,
+    look_ahead: int = 0,
 ) -> StreamedSequence:
-    """One sequence through the online path."""
+    """One sequence through the online path. look_ahead: frames by which a whole scorer's answers lag behind."""
     scores: list[Floats] = []
-    events = _events(manifest, scorer, sequence.poses, scores)
+    events = _events(manifest, scorer, sequence.poses, look_ahead, scores)
     names = common_labels(sequence, label_map)
     labels = in_classes(sequence.labels, names, manifest.classes)
     natives = [
@@ -88,20 +91,26 @@ def stream(
 
 
 def stream_all(
-    manifest: ModelManifest, scorer: Scorer, sequences: Sequence[LabelledSequence], label_map: Path | None
+    manifest: ModelManifest,
+    scorer: Scorer,
+    sequences: Sequence[LabelledSequence],
+    label_map: Path | None,
+    look_ahead: int = 0,
 ) -> list[StreamedSequence]:
     shown: Iterable[LabelledSequence] = track(sequences, f"streaming {sequences[0].corpus}", transient=True)
-    return [stream(manifest, scorer, one, label_map) for one in shown]
+    return [stream(manifest, scorer, one, label_map, look_ahead) for one in shown]
 
 
-def _events(manifest: ModelManifest, scorer: Scorer, poses: PoseSequence, scores: list[Floats]) -> list[SegmentEvent]:
+def _events(
+    manifest: ModelManifest, scorer: Scorer, poses: PoseSequence, look_ahead: int, scores: list[Floats]
+) -> list[SegmentEvent]:
     """What is said of a recording; each grid frame's scores are appended to `scores`."""
 
-    def keep(_: GridFrame, frame_scores: Floats) -> None:
+    def keep(_: float, frame_scores: Floats) -> None:
         scores.append(frame_scores)
 
     if not isinstance(scorer, StepScorer):
-        return localize_whole(manifest, scorer, poses, on_scores=keep)
+        return localize_whole(manifest, scorer, poses, look_ahead=look_ahead, on_scores=keep)
     with StreamLocalizer(
         manifest, scorer, layout=poses.layout, coordinates=poses.coordinates, on_scores=keep
     ) as localizer:
