@@ -1,13 +1,13 @@
 """Crops for training: random stretches of recordings, and streams joined anew from pieces of them.
 
 A recording is cut in the middle of its background gaps; pieces of one person (and view) are joined in random order, each
-moved to where the last one ended, with a short interpolated bridge. So the network sees far more orders and borders than
-were recorded. Pure functions of (sequences, rng).
+moved to where a bridge (`bridges`) leads from the last one. So the network sees far more orders and borders than were
+recorded. Pure functions of (sequences, rng).
 """
 
 from __future__ import annotations
 
-from itertools import pairwise
+from itertools import count, pairwise
 
 import numpy as np
 from numpy.random import Generator
@@ -15,13 +15,10 @@ from numpy.typing import NDArray
 
 from poseline.formats.corpus import runs
 from poseline.skeleton import Floats
+from poseline_training.bridges import Joiner, Piece
 from poseline_training.corpus import TrainingSequence, TrainingSet
 
-_BRIDGE = (3, 20)
-"""Frames of the bridge between two pieces."""
 _SHORTEST_PIECE = 8
-
-Piece = tuple[Floats, NDArray[np.int64]]
 
 
 def cut(sequences: tuple[TrainingSequence, ...]) -> list[list[Piece]]:
@@ -37,26 +34,25 @@ def cut(sequences: tuple[TrainingSequence, ...]) -> list[list[Piece]]:
 
 
 def join(pieces: list[Piece], frames: int, rng: Generator) -> Piece:
-    """At least `frames` frames of pieces in random order, bridged."""
+    """`frames` frames of pieces in random order, bridged."""
+    return join_prepared(Joiner(pieces), frames, rng)
+
+
+def join_prepared(joiner: Joiner, frames: int, rng: Generator) -> Piece:
+    """As `join`, of pieces that were looked at before."""
+    drawn = (int(rng.integers(len(joiner.pieces))) for _ in count())
     poses: list[Floats] = []
     labels: list[NDArray[np.int64]] = []
     have = 0
-    while have < frames:
-        x, y = pieces[rng.integers(len(pieces))]
+    for x, y in joiner.stream(joiner.nearest_first(drawn), rng):
         if not poses:  # a stream may begin anywhere in an action
-            start = rng.integers(0, max(1, len(y) - _SHORTEST_PIECE))
+            start = int(rng.integers(0, max(1, len(y) - _SHORTEST_PIECE)))
             x, y = x[start:], y[start:]
-        else:
-            x = x.copy()
-            x[:, :, [0, 2]] += poses[-1][-1, 0, [0, 2]] - x[0, 0, [0, 2]]
-            n = int(rng.integers(*_BRIDGE))
-            share = (np.arange(1, n + 1, dtype=np.float32) / (n + 1))[:, None, None]
-            poses.append(poses[-1][-1] * (1 - share) + x[0] * share)
-            labels.append(np.zeros(n, np.int64))
-            have += n
         poses.append(x)
         labels.append(y)
         have += len(y)
+        if have >= frames:
+            break
     return np.concatenate(poses)[:frames], np.concatenate(labels)[:frames]
 
 
@@ -66,14 +62,14 @@ class Cropper:
     def __init__(self, training_set: TrainingSet) -> None:
         self._sequences = training_set.sequences
         self._restitch = training_set.restitch
-        self._pieces = cut(training_set.sequences) if training_set.restitch else []
+        self._people = [Joiner(pieces) for pieces in cut(training_set.sequences)] if training_set.restitch else []
         lengths = np.array([len(s.labels) for s in self._sequences], float)
         self._chances = lengths / lengths.sum()
 
     def crop(self, frames: int, rng: Generator) -> tuple[Floats, NDArray[np.int64], bool]:
         """At most `frames` frames: poses (T, 16, 4), labels (T,), and whether they begin where the recording does."""
-        if self._pieces and rng.random() < self._restitch:
-            poses, labels = join(self._pieces[rng.integers(len(self._pieces))], frames, rng)
+        if self._people and rng.random() < self._restitch:
+            poses, labels = join_prepared(self._people[rng.integers(len(self._people))], frames, rng)
             return poses, labels, False
         one = self._sequences[rng.choice(len(self._sequences), p=self._chances)]
         T = len(one.labels)
