@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from enum import StrEnum
 from importlib.util import find_spec
 from itertools import count
 from pathlib import Path
@@ -18,6 +19,7 @@ from typing import Annotated
 
 import numpy as np
 import typer
+from msgspec.structs import replace
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -27,17 +29,23 @@ from poseline.bundle import ModelBundle, find_bundle
 from poseline.cli import Fps, ImageSize, InputFormat, Layout, Recording, Seconds, Seed, Sequence, open_source
 from poseline.client import localize as localize_remotely
 from poseline.client import remote_model
-from poseline.errors import InputError, MissingExtra
+from poseline.errors import InputError, MissingExtra, ModeUnavailable
 from poseline.formats.timelines import FORMATS, format_of, timeline_format
 from poseline.formats.videos import is_video
 from poseline.online import StreamLocalizer
-from poseline.protocol import DecodingChoice, LocalizeResponse, ModelInfo
+from poseline.protocol import DecodingChoice, LocalizeOptions, LocalizeResponse, ModelInfo
 from poseline.segments import SegmentEvent
 from poseline.timeline import Timeline, TimelineSegment, effective_thresholds, ranked, recording_length, source_rate
 from poseline.translation import decoding_options, model_info, rounded
+from poseline.whole import chunked, localize_whole
 from poseline_video import MODEL
 
 _TEXT = "text"
+
+
+class Mode(StrEnum):
+    online = "online"
+    offline = "offline"
 
 
 def localize(
@@ -60,6 +68,10 @@ def localize(
     pose: Annotated[
         Path, typer.Option(envvar="POSELINE_POSE", help="Folder of the pose extractor, for videos.")
     ] = Path("pose"),
+    mode: Annotated[
+        Mode | None,
+        typer.Option(help="Offline: a network that sees the whole; else as the recording says, else online."),
+    ] = None,
     seed: Seed = 0,
     seconds: Seconds = 60.0,
 ) -> None:
@@ -73,7 +85,8 @@ def localize(
             recording = _watched(Path(source), people, pose / MODEL, bar)
         else:
             recording = open_source(source, seed, seconds, input_format, fps, layout, image_size, sequence)
-        found = _there(url, recording, bar) if url else _here(model, models, recording, bar)
+        options = recording.options if mode is None else replace(recording.options, mode=mode.value)
+        found = _there(url, recording, options, bar) if url else _here(model, models, recording, options, bar)
     if plot is not None:
         from poseline_cli.drawing import draw
 
@@ -104,8 +117,8 @@ def _watched(path: Path, people: int, pose_model: Path, bar: Bar) -> Recording:
     return _Watched(path.name, video.people, fps=video.fps, duration=video.duration, watched=LAYOUT.name)
 
 
-def _there(url: str, recording: Recording, bar: Bar) -> Timeline:
-    requests = list(recording.requests())
+def _there(url: str, recording: Recording, options: LocalizeOptions, bar: Bar) -> Timeline:
+    requests = [replace(request, options=options) for request in recording.requests()]
     step = bar.begin("asking the server")
     responses: list[LocalizeResponse] = []
     for request in requests:
@@ -117,23 +130,36 @@ def _there(url: str, recording: Recording, bar: Bar) -> Timeline:
         for one in response.segments
     ]
     model = remote_model(url, recording.model)
-    thresholds = effective_thresholds(recording.options, model.thresholds)
+    thresholds = effective_thresholds(options, model.thresholds)
     return _timeline(recording, found, model.info, thresholds, model.fps)
 
 
-def _here(model: Path | None, models: Path, recording: Recording, bar: Bar) -> Timeline:
+def _here(model: Path | None, models: Path, recording: Recording, options: LocalizeOptions, bar: Bar) -> Timeline:
     _need("Localizing without a server (--url)", "service", "onnxruntime", "prometheus_client")
+    bundle = ModelBundle.open(model) if model else find_bundle(models)
+    manifest, step = bundle.manifest, bar.begin("localizing")
+    localized = _whole if options.mode == "offline" else _played
+    found = [
+        TimelineSegment("", name, event.label, *rounded(event), event.label_id)
+        for name, event in localized(bundle, recording, options, step)
+        if event.phase == "final"
+    ]
+    thresholds = effective_thresholds(options, manifest.decoding)
+    info = model_info(manifest, bundle.digest)
+    return _timeline(recording, found, info, thresholds, manifest.fps)
+
+
+def _played(
+    bundle: ModelBundle, recording: Recording, options: LocalizeOptions, step: Callable[[float], None]
+) -> Iterator[tuple[str, SegmentEvent]]:
+    """Everybody's events, frame by frame."""
     from poseline_service.engine import open_scorer  # ONNX Runtime, only where it is to run
 
-    bundle = ModelBundle.open(model) if model else find_bundle(models)
-    manifest, options = bundle.manifest, recording.options
-    decoding, scorer = decoding_options(options, manifest.decoding), open_scorer(bundle, slots=1)
-    step, done = bar.begin("localizing"), count(1)
-    frames = sum(len(poses) for poses in recording.people.values())
-    found: list[TimelineSegment] = []
+    decoding, scorer = decoding_options(options, bundle.manifest.decoding), open_scorer(bundle, slots=1)
+    frames, done = sum(len(poses) for poses in recording.people.values()), count(1)
     for name, poses in recording.people.items():
         with StreamLocalizer(
-            manifest,
+            bundle.manifest,
             scorer,
             decoding,
             layout=poses.layout,
@@ -141,17 +167,33 @@ def _here(model: Path | None, models: Path, recording: Recording, bar: Bar) -> T
             classes=options.classes,
             gap_reset=options.gap_reset,
         ) as stream:
-            events: list[SegmentEvent] = []
             for frame in poses.frames():
-                events += stream.push(frame)
+                yield from ((name, event) for event in stream.push(frame))
                 step(next(done) / frames)
-            events += stream.finish()
-        for event in events:
-            if event.phase == "final":
-                found.append(TimelineSegment("", name, event.label, *rounded(event), event.label_id))
-    thresholds = effective_thresholds(options, manifest.decoding)
-    info = model_info(manifest, bundle.digest)
-    return _timeline(recording, found, info, thresholds, manifest.fps)
+            yield from ((name, event) for event in stream.finish())
+
+
+def _whole(
+    bundle: ModelBundle, recording: Recording, options: LocalizeOptions, step: Callable[[float], None]
+) -> Iterator[tuple[str, SegmentEvent]]:
+    """Everybody's events, by the network that sees the whole. Raises ModeUnavailable."""
+    from poseline_service.engine import open_whole
+
+    manifest, scorer = bundle.manifest, open_whole(bundle)
+    if manifest.whole is None or scorer is None:
+        raise ModeUnavailable(f"model {manifest.name} has no network for mode 'offline'")
+    decoding = decoding_options(options, manifest.decoding)
+    for n, (name, poses) in enumerate(recording.people.items(), 1):
+        events = localize_whole(
+            manifest,
+            chunked(manifest.whole, scorer),
+            poses,
+            decoding,
+            classes=options.classes,
+            gap_reset=options.gap_reset,
+        )
+        yield from ((name, event) for event in events)
+        step(n / len(recording.people))
 
 
 def _timeline(

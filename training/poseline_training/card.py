@@ -10,6 +10,7 @@ import numpy as np
 
 from poseline.bundle import ModelBundle
 from poseline.formats.corpus import FPS
+from poseline.manifest import ModelManifest
 from poseline_training.config import EvaluationSet, ExportSettings
 from poseline_training.evaluate import StreamedSequence
 
@@ -50,7 +51,7 @@ def _text(settings: ExportSettings, bundle: ModelBundle, parameters: int) -> str
         "Research use only: some of the recordings were given for research alone. " if manifest.research_only else ""
     )
     ability = (
-        f"Causal, frame by frame at {manifest.fps:g} frames a second, no look-ahead. Input: `{manifest.layout}`, "
+        f"Causal, frame by frame at {manifest.fps:g} frames a second, {_look_ahead(manifest)}. Input: `{manifest.layout}`, "
         f"{' or '.join(manifest.spaces)}. {len(manifest.classes) - 1} actions and background: {classes}."
     )
     method = (
@@ -80,6 +81,14 @@ def _text(settings: ExportSettings, bundle: ModelBundle, parameters: int) -> str
         parts += ["## What it bears", _robustness_table(bent)]
     parts += ["## Intended use and limits", settings.limits.strip()]
     return "\n\n".join(parts) + "\n"
+
+
+def _look_ahead(manifest: ModelManifest) -> str:
+    if not manifest.look_ahead:
+        return "no look-ahead"
+    return (
+        f"what it says of a frame said {manifest.look_ahead} frames ({manifest.look_ahead / manifest.fps:.2f} s) later"
+    )
 
 
 def _table(one: EvaluationSet, measured: dict[str, Any]) -> str:

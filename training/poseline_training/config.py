@@ -179,6 +179,8 @@ class ExportSettings(Settings):
     """A bundle from a finetuning run, with its model card.
 
     pictures: the model takes poses without depth, in pixels or normalized, beside metric ones.
+    look_ahead: the head that is exported, one of those that the run has trained.
+    twin: a finished run with body `centred_u` and the same classes, which becomes the bundle's network for mode `offline`.
     robustness: sets that are bent in every way the model claims to bear.
     rivals: name → bundle folder, evaluated on the same sets for the card.
     """
@@ -191,6 +193,8 @@ class ExportSettings(Settings):
     license: str
     research_only: bool
     pictures: bool = False
+    look_ahead: int = Field(default=0, ge=0)
+    twin: Path | None = None
     license_text: str
     data_notes: str = ""
     limits: str = ""

@@ -24,6 +24,8 @@ from poseline_training.network.graph import LinearBlock, TemporalConvolution
 from poseline_training.network.levels import Level, Steps
 
 _DILATIONS = (1, 2, 4, 8)
+REACH = 72
+"""Frames on either side beyond which the centred U sees nothing: 68 before and 66 after, rounded up to whole fours."""
 
 
 def hold(rows: Tensor, length: int, causal: bool = True) -> Tensor:
@@ -41,7 +43,7 @@ class StridedU(nn.Module):
     """Features (B, T, F) → vectors (B, T, width).
 
     Not causal, it is the twin that tells the price of causality: the same layers and parameters, every convolution centred
-    and nothing held back, so it sees 60 frames on either side.
+    and nothing held back, so it sees two seconds on either side (`REACH`).
     """
 
     def __init__(self, layout: SkeletonLayout, width: int, dropout: float, causal: bool = True) -> None:
@@ -57,7 +59,7 @@ class StridedU(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         T = features.shape[1]
-        features = F.pad(features, (0, 0, 0, -T % 4))
+        features = F.pad(features, (0, 0, 0, (T + 3) // 4 * 4 - T))  # so written that an export can follow
         h0 = self.conv0(self.stem(features))
         h1 = self.conv1(self.down1(pairs(h0)))
         h2 = self.down2(pairs(h1))
