@@ -30,6 +30,7 @@ from poseline_training.network.localizer import Localizer
 from poseline_training.objective import IGNORE, late
 
 STEPS = 10
+"""Nearly all that there is: forty took 1.5 points more of frame mAP at 2 cm, .2 at 5 mm (`precog`, a short training)."""
 RADII = (5, 10, 20)
 """Millimetres."""
 HOLD = 8
