@@ -164,6 +164,11 @@ def test_a_model_of_native_classes_needs_no_map(manifest: ModelManifest, corpus:
     assert evaluate(own, PERFECT, corpus, "untrimmed_test", None, negatives=True)["sequences"] == 1
 
 
+def test_several_splits_are_scored_as_one(manifest: ModelManifest, corpus: Path) -> None:
+    found = evaluate(manifest, PERFECT, corpus, "untrimmed_test,untrimmed_test", corpus.parent / "labels.json")
+    assert found["sequences"] == 8
+
+
 def test_a_choice_that_leaves_nothing_says_so(manifest: ModelManifest, corpus: Path) -> None:
     with pytest.raises(CorpusError, match=r"none of the 4 recordings of made_up/untrimmed_test"):
         evaluate(manifest, PERFECT, corpus, "untrimmed_test", None, styles=("angry",))

@@ -45,7 +45,7 @@ def finetune(
 def evaluate(
     bundle: Annotated[Path, typer.Option(help="Bundle folder.", exists=True)],
     corpus: Annotated[Path, typer.Option(help="Corpus folder.", exists=True)],
-    split: Annotated[str, typer.Option(help="File of the corpus, without .npz: untrimmed_test, stitched_test …")],
+    split: Annotated[str, typer.Option(help="File of the corpus, without .npz: untrimmed_test …; a,b: as one.")],
     label_map: Annotated[Path | None, typer.Option(help="JSON: corpus → class → common label.")] = None,
     json_: Annotated[Path | None, typer.Option("--json", help="Write the figures here.")] = None,
     negatives: Annotated[

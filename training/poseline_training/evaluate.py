@@ -1,7 +1,7 @@
 """What the service would have said, scored: every metric of a split.
 
 Frame metrics use the per-frame scores, segment metrics the finals, start metrics the `started` events (a retracted one
-is a false one). All the model's classes stay open, so a foreign class is an error. Frames and detections in stretches
+was said all the same). All the model's classes stay open, so a foreign class is an error. Frames and detections in stretches
 that the annotators left out (-1) do not count. docs/metrics.md tells what each figure means.
 """
 
@@ -51,13 +51,13 @@ def evaluate(
     native: bool = False,
     look_ahead: int = 0,
 ) -> dict[str, Any]:
-    """Stream `<corpus>/<split>.npz` and score it.
+    """Stream `<corpus>/<split>.npz` and score it; several splits, separated by commas, are scored as one.
 
     negatives: only the recordings that hold none of the model's classes, as background throughout. styles: only
     recordings in these manners. native: add the recall of each of the set's own classes, `native_classes`.
     look_ahead: as for `streaming.stream`.
     """
-    read = read_corpus(corpus / f"{split}.npz")
+    read = [one for name in split.split(",") for one in read_corpus(corpus / f"{name}.npz")]
     chosen = [one for one in read if styles is None or one.style in styles]
     if negatives:
         chosen = [one for one in chosen if is_foreign(_labels(manifest, one, label_map))]
