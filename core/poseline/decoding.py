@@ -5,6 +5,9 @@ the `started` event, with its start moved to the start boundary's peak nearby). 
 `off` for more than `off_hang`; then it is final (its end moved to the end boundary's peak nearby), or retracted if it
 was shorter than `min_duration`. Longer than `max_duration`: final by force, and a new region may begin.
 
+Whoever kicks twice in a row may never let the score of a kick fall. So where both boundary heads peak inside an open region,
+it is cut there: final, and the next of its class has begun.
+
 One `SegmentDecoder` decodes many tracks side by side, each in its slot with its own options. A frame costs a fixed number
 of array operations for the whole batch, over the classes that are alive in it; only a decision, which is rare, costs
 Python. A final is decided once. Nothing is held of a region but its running sums, so the decoder never grows.
@@ -29,6 +32,12 @@ _BORDER_REACH = 10
 """Frames around a border in which the boundary head is looked up, as far as they have been seen."""
 _BORDER_PEAK = 0.25
 """Least boundary probability that moves a border: below it the head says nothing."""
+_CUT_PEAK = 0.4
+"""Least probability of a start, and of an end just before it, that cuts an open segment in two."""
+_CUT_WAIT = 5
+"""Frames on either side in which a start must be the highest to cut: a peak is known to be one so much later."""
+_CUT_END = 2
+"""Frames by which the end's peak may come after the start's."""
 _MEMORY = 64
 """Frames of boundary probabilities kept: more than two reaches and the longest `off_hang`."""
 
@@ -158,7 +167,26 @@ class SegmentDecoder:
         rows, k = np.nonzero(above | self._active[slots])
         if not len(rows):
             return []
-        return self._follow(slots, rows, k, t[rows], above[rows, k], scores[rows, k + 1])
+        cut = self._cuts(slots, t)
+        return self._follow(
+            slots, rows, k, t[rows], above[rows, k], scores[rows, k + 1], cut if cut is None else cut[rows]
+        )
+
+    def _cuts(self, slots: NDArray[np.int64], t: NDArray[np.int64]) -> Flags | None:
+        """(B,) where the frame of `_CUT_WAIT` frames ago is where one action ended and another began; None: nowhere."""
+        begin = t - _CUT_WAIT
+        likely = np.flatnonzero((self._boundaries[slots, begin % _MEMORY, 0] >= _CUT_PEAK) & (begin > 0))
+        if not len(likely):
+            return None
+        cut = np.zeros(len(slots), np.bool_)
+        for i in likely.tolist():
+            slot, at = int(slots[i]), int(begin[i])
+            peak = self._boundaries[slot, at % _MEMORY, 0]
+            before = self._recall(slot, 0, at - _CUT_WAIT, at)
+            after = self._recall(slot, 0, at + 1, at + _CUT_WAIT + 1)
+            ends = self._recall(slot, 1, at - _BORDER_REACH, at + _CUT_END + 1)
+            cut[i] = peak >= before.max() and peak > after.max() and ends.max() >= _CUT_PEAK  # of a plateau, its end
+        return cut
 
     def _follow(
         self,
@@ -168,6 +196,7 @@ class SegmentDecoder:
         t: NDArray[np.int64],
         above: Flags,
         p: Floats,
+        cut: Flags | None,
     ) -> list[tuple[int, Decision]]:
         """One frame more of the regions alive: every argument but `slots` (N,), an entry for each of them."""
         at = slots[rows]
@@ -186,9 +215,13 @@ class SegmentDecoder:
         ends = t - region["last"] > self._hang[at]
         begins = (p >= self._on[at]) & above & ~region["open"]
         due = region["open"] & (t >= region["due"])
-        if not (ends | begins | due).any():
-            return []
         decisions: list[tuple[int, Decision]] = []
+        if cut is not None:
+            long = t - _CUT_WAIT - region["border"] >= self._lengths[at, 0]
+            for i in np.flatnonzero(cut & region["open"] & long & (p >= self._on[at])):
+                decisions += self._cut(int(rows[i]), at[i], k[i], float(p[i]))
+        if not (ends | begins | due).any():
+            return decisions
         for i in np.flatnonzero(ends):
             decisions += self._close(rows[i], at[i], k[i], int(region["last"][i]) + 1, "none")
         for i in np.flatnonzero(begins):
@@ -223,6 +256,23 @@ class SegmentDecoder:
         window = self._recall(slot, 0, max(0, t - _BORDER_REACH), t + 1)
         score = p * (0.3 + 0.7 * float(window.max(initial=0)))
         return Decision("started", key, int(k) + 1, border, t + 1, score, t)
+
+    def _cut(self, row: int, slot: int, k: int, p: float) -> list[tuple[int, Decision]]:
+        """The open segment ends where the next one of its class has begun, `_CUT_WAIT` frames ago."""
+        region, t = self._regions[slot, k], int(self._t[slot]) - 1
+        begin, label = t - _CUT_WAIT, int(k) + 1
+        start, border = int(region["start"]), int(region["border"])
+        end = self._peak_frame(slot, 1, max(border + 2, begin - _BORDER_REACH), begin, begin)
+        mean, peak = float(region["total"]) / (t + 1 - start), float(region["peak"])
+        score = min(1.0, mean * peak)
+        ended = Decision("final", int(region["key"]), label, border, max(end, border + 1), score, t)
+        key = int(self._keys[slot])
+        self._keys[slot] = key + 1
+        total = p * (_CUT_WAIT + 1)  # the score's course since then is not kept; it is what it is now
+        region["start"], region["border"], region["key"], region["peak"] = begin, begin, key, p
+        region["total"], region["total_at_last"], region["last"], region["due"] = total, total, t, 0
+        began = p * (0.3 + 0.7 * float(self._boundaries[slot, begin % _MEMORY, 0]))
+        return [(row, ended), (row, Decision("started", key, label, begin, t + 1, began, t))]
 
     def _remind(self, row: int, slot: int, k: int) -> list[tuple[int, Decision]]:
         """An open segment's update or forced end, if it is time for one; and when it will be."""
