@@ -160,7 +160,6 @@ def test_impossible_options_are_refused() -> None:
 LEVELS = st.sampled_from([0.0, 0.1, 0.25, 0.45, 0.9])
 
 
-@settings(max_examples=60, deadline=None)
 @settings(deadline=None)
 @given(st.lists(st.tuples(LEVELS, LEVELS), min_size=1, max_size=150))
 def test_every_segment_lives_once(track: list[tuple[float, float]]) -> None:

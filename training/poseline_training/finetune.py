@@ -54,7 +54,9 @@ class Finetuning(TrainingModule):
             self._loss(logits + self.shift, borders, late(labels, look_ahead, IGNORE), taught, look_ahead)
             for (logits, borders), look_ahead in zip(heads, self.network.look_aheads, strict=True)
         ]
-        loss = torch.stack(losses).mean()
+        loss = losses[0]
+        if others := losses[1:]:  # the first head is the one that most will use: it counts as much as all others together
+            loss = (loss + torch.stack(others).mean()) / 2
         known = labels >= 0
         right = (heads[0][0].argmax(-1) == labels)[known].float().mean()
         self.log_dict({"loss": loss, "frame_accuracy": right}, prog_bar=True)
