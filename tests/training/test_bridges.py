@@ -1,4 +1,4 @@
-"""Bridges and streams composed anew: nothing jumps, bones keep their lengths, clips stay as they are; and what tells them."""
+"""Bridges and streams composed anew: nothing jumps, bones keep their lengths, clips stay as they are; what tells them."""
 
 from itertools import count, islice
 
@@ -9,9 +9,9 @@ from poseline.formats.corpus import LabelledSequence
 from poseline.pose import NATIVE, PoseSequence
 from poseline.skeleton import BODY16
 from poseline_training.bridges import SHORTEST, End, Joiner, Texture, between_samples, interpolated, path
-from poseline_training.compose import join
+from poseline_training.compose import composed_anew, join
 from poseline_training.giveaways import STATISTICS, Detector, Frames, auc, bridge_detector, speed_only, statistics
-from poseline_training.streams import Stitched, composed_anew
+from poseline_training.streams import Stitched
 
 PARENTS = np.array(BODY16.parents[1:])
 REST = np.cumsum(np.random.default_rng(0).normal(scale=0.2, size=(16, 3)), axis=0)
@@ -66,7 +66,7 @@ def test_a_walk_goes_on_at_its_pace() -> None:
 
 
 def test_the_end_of_a_piece_is_fitted_through_the_noise() -> None:
-    line = np.zeros((12, 16, 4))
+    line = np.zeros((12, 16, 4), np.float32)
     line[..., 0] = 0.03 * np.arange(12)[:, None]
     end = End.of(line, last=True)
     np.testing.assert_allclose(end.joints[:, 0], 0.33, atol=1e-6)

@@ -1,22 +1,29 @@
-"""Crops for training: random stretches of recordings, and streams joined anew from pieces of them.
+"""Crops for training: random stretches of recordings, and streams joined anew from pieces of them; and for evaluation,
+stitched streams composed anew.
 
 A recording is cut in the middle of its background gaps; pieces of one person (and view) are joined in random order, each
 moved to where a bridge (`bridges`) leads from the last one. So the network sees far more orders and borders than were
-recorded. Pure functions of (sequences, rng).
+recorded. Clips of stitched streams, whose own bridges give themselves away, can be put together again in the same way. Pure
+functions of (sequences, rng).
 """
 
 from __future__ import annotations
 
-from itertools import count, pairwise
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import count, islice, pairwise
+from pathlib import Path
 
 import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from poseline.formats.corpus import runs
-from poseline.skeleton import Floats
+from poseline.formats.corpus import FPS, LabelledSequence, runs
+from poseline.pose import NATIVE, PoseSequence
+from poseline.skeleton import BODY16, Floats
 from poseline_training.bridges import Joiner, Piece
-from poseline_training.corpus import TrainingSequence, TrainingSet
+from poseline_training.corpus import TrainingSequence, TrainingSet, native
+from poseline_training.streams import Stitched, taken_apart
 
 _SHORTEST_PIECE = 8
 
@@ -78,3 +85,38 @@ class Cropper:
         # Reaching over both ends makes starts and ends of recordings as frequent as their middles.
         start = int(np.clip(rng.integers(-frames // 4, T - frames + frames // 4), 0, T - frames))
         return one.poses[start : start + frames], one.labels[start : start + frames], start == 0
+
+
+def recomposed(folder: Path, split: str, seed: int) -> list[LabelledSequence]:
+    """As many streams of the same clips, in native poses: each clip once, with its idle margins, in another order and
+    between other bridges (`bridges`). Raises CorpusError."""
+    return [one.stream for one in composed_anew(taken_apart(folder, split), seed)]
+
+
+def composed_anew(shipped: list[Stitched], seed: int) -> list[Stitched]:
+    """Every person's clips in other streams: as many, of as many clips each."""
+    rng = np.random.default_rng(seed)
+    people: dict[tuple[str, str], list[Stitched]] = {}
+    for one in shipped:
+        people.setdefault((one.stream.subject, one.stream.view), []).append(one)
+    return [made for streams in people.values() for made in _person(streams, rng)]
+
+
+def _person(streams: list[Stitched], rng: Generator) -> Iterator[Stitched]:
+    clips = [clip for one in streams for clip in one.clips]
+    joiner = Joiner([(native(clip), clip.labels) for clip in clips])
+    order = joiner.nearest_first(rng.permutation(len(clips)).tolist())
+    for one in streams:
+        chosen = list(islice(order, len(one.clips)))
+        poses, labels = zip(*joiner.stream(chosen, rng), strict=True)
+        ends = np.cumsum([0, *map(len, labels)])
+        stream = _sequence(one.stream, np.concatenate(poses), np.concatenate(labels))
+        # Every second part is a bridge.
+        yield Stitched(stream, tuple(clips[i] for i in chosen), tuple(int(start) for start in ends[:-1:2]))
+
+
+def _sequence(like: LabelledSequence, poses: Floats, labels: NDArray[np.int64]) -> LabelledSequence:
+    clock = np.arange(len(poses)) / FPS
+    where = f"{like.corpus}, composed anew"
+    sequence = PoseSequence(poses[..., :3], poses[..., 3], clock, BODY16, NATIVE, f"{like.name}_recomposed", where)
+    return replace(like, poses=sequence, labels=labels)

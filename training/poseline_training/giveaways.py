@@ -19,9 +19,10 @@ from numpy.typing import NDArray
 
 from poseline.formats.corpus import FPS, LabelledSequence, read_corpus
 from poseline.skeleton import BODY16, Flags, Floats
+from poseline_training.compose import composed_anew
 from poseline_training.corpus import native
 from poseline_training.metrics.frames import frame_ap
-from poseline_training.streams import Stitched, composed_anew, taken_apart
+from poseline_training.streams import Stitched, taken_apart
 
 WINDOW = 9
 """Frames of the causal means: 0.3 s."""

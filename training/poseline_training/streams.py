@@ -1,4 +1,4 @@
-"""Stitched streams taken apart, and composed anew.
+"""Stitched streams taken apart (`compose` puts their clips together anew).
 
 A stitched stream of the corpus is made of trimmed clips: `stitched_<split>_clips.json` names them, `trimmed_<split>.npz`
 holds them, and in the stream they are moved horizontally and otherwise the same. So it is known exactly which frames were
@@ -8,21 +8,14 @@ recorded, and the stream's labels tell in which part of a clip the action happen
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
-from numpy.random import Generator
-from numpy.typing import NDArray
 
 from poseline.errors import CorpusError
-from poseline.formats.corpus import FPS, LabelledSequence, read_corpus
-from poseline.pose import NATIVE, PoseSequence
-from poseline.skeleton import BODY16, Flags, Floats
-from poseline_training.bridges import Joiner
-from poseline_training.corpus import native
+from poseline.formats.corpus import LabelledSequence, read_corpus
+from poseline.skeleton import Flags, Floats
 
 _SAME = 1e-3
 """Metres. Copies of a clip differ by the corpus' grid of 0.12 mm."""
@@ -95,38 +88,3 @@ def moving_clips(folder: Path, split: str) -> list[LabelledSequence]:
     """The clips of the stitched streams. Labelled is only the part that moves, as in the streams; idle margins are
     background. Raises CorpusError."""
     return [clip for one in taken_apart(folder, split) for clip in one.clips]
-
-
-def recomposed(folder: Path, split: str, seed: int) -> list[LabelledSequence]:
-    """As many streams of the same clips, in native poses: each clip once, with its idle margins, in another order and
-    between other bridges (`bridges`). Raises CorpusError."""
-    return [one.stream for one in composed_anew(taken_apart(folder, split), seed)]
-
-
-def composed_anew(shipped: list[Stitched], seed: int) -> list[Stitched]:
-    """Every person's clips in other streams: as many, of as many clips each."""
-    rng = np.random.default_rng(seed)
-    people: dict[tuple[str, str], list[Stitched]] = {}
-    for one in shipped:
-        people.setdefault((one.stream.subject, one.stream.view), []).append(one)
-    return [made for streams in people.values() for made in _person(streams, rng)]
-
-
-def _person(streams: list[Stitched], rng: Generator) -> Iterator[Stitched]:
-    clips = [clip for one in streams for clip in one.clips]
-    joiner = Joiner([(native(clip), clip.labels) for clip in clips])
-    order = joiner.nearest_first(rng.permutation(len(clips)).tolist())
-    for one in streams:
-        chosen = list(islice(order, len(one.clips)))
-        poses, labels = zip(*joiner.stream(chosen, rng), strict=True)
-        ends = np.cumsum([0, *map(len, labels)])
-        stream = _sequence(one.stream, np.concatenate(poses), np.concatenate(labels))
-        # Every second part is a bridge.
-        yield Stitched(stream, tuple(clips[i] for i in chosen), tuple(int(start) for start in ends[:-1:2]))
-
-
-def _sequence(like: LabelledSequence, poses: Floats, labels: NDArray[np.int64]) -> LabelledSequence:
-    clock = np.arange(len(poses)) / FPS
-    where = f"{like.corpus}, composed anew"
-    sequence = PoseSequence(poses[..., :3], poses[..., 3], clock, BODY16, NATIVE, f"{like.name}_recomposed", where)
-    return replace(like, poses=sequence, labels=labels)
