@@ -37,6 +37,9 @@ COMMANDS: dict[str, Entry] = {
     "finetune": Entry("poseline_training.cli:finetune", "training", "Teach the localizer with labels."),
     "evaluate": Entry("poseline_training.cli:evaluate", "training", "Stream a test split and score what comes out."),
     "export": Entry("poseline_training.cli:export", "training", "Turn a checkpoint into a model bundle."),
+    "giveaways": Entry(
+        "poseline_training.giveaways:giveaways", "training", "Measure what gives stitched streams away."
+    ),
     "bench": Entry("poseline_bench.cli:bench", "bench", "Measure speed."),
 }
 
