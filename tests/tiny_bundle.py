@@ -24,7 +24,7 @@ CLASSES = ("background", "wave", "sit_down", "jump")
 WIDTH, JOINTS = 8, 16
 
 
-def write_bundle(folder: Path, name: str = "tiny") -> ModelBundle:
+def write_bundle(folder: Path, name: str = "tiny", look_ahead: int = 0) -> ModelBundle:
     """Make `<folder>/<name>` and name it in `<folder>/DEFAULT`."""
     path = folder / name
     path.mkdir(parents=True)
@@ -56,6 +56,7 @@ def write_bundle(folder: Path, name: str = "tiny") -> ModelBundle:
         version="1",
         license="Apache-2.0",
         research_only=False,
+        look_ahead=look_ahead,
         classes=CLASSES,
         state=state,
         decoding=DecodingOptions(min_duration=4 / 30),

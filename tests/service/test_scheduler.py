@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
-from concurrent.futures import Executor, Future
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -18,7 +18,7 @@ from poseline.resampling import GridFrame
 from poseline.segments import SegmentEvent
 from poseline.stepping import StepScorer
 from poseline_service.metrics import Metrics
-from poseline_service.scheduler import BatchScheduler, Lane, Told
+from poseline_service.scheduler import BatchScheduler, InlineExecutor, Lane, Told
 
 SPEC = StateSpec(
     width=1,
@@ -90,17 +90,21 @@ def frame(value: float, first: bool = False) -> GridFrame:
 
 
 @asynccontextmanager
-async def batching(slots: int = 4, run: Any = add_up, **limits: int) -> AsyncIterator[tuple[BatchScheduler, Any]]:
-    executor = ToldExecutor()
-    localizer = OnlineLocalizer(MANIFEST, StepScorer(SPEC, run, slots))
+async def batching(
+    slots: int = 4, run: Any = add_up, look_ahead: int = 0, executor: Any = None, **limits: int
+) -> AsyncIterator[tuple[BatchScheduler, Any]]:
+    executor = executor or ToldExecutor()
+    manifest = MANIFEST.model_copy(update={"look_ahead": look_ahead})
+    localizer = OnlineLocalizer(manifest, StepScorer(SPEC, run, slots))
     scheduler = BatchScheduler([(localizer, executor)], Metrics(), lambda: None, **limits)
     try:
         yield scheduler, executor
     finally:
         stopping = asyncio.create_task(scheduler.stop())
-        while executor.jobs:
+        while getattr(executor, "jobs", None):
             await executor.answer()
         await stopping
+        executor.shutdown()
 
 
 def opened(scheduler: BatchScheduler, sink: Sink) -> Lane:
@@ -275,3 +279,65 @@ async def test_what_is_not_finite_fails_its_own_lane_and_reaches_nobody(which: s
         assert "not finite" in sick.error.detail
         assert (sick.scores, well.scores) == ([], [1, 3])
         assert (well.error, scheduler.lanes) == (None, 1)
+
+
+# --- look-ahead ---------------------------------------------------------------------------------------------------
+
+
+class Listener(Sink):
+    """Notes what is told, and when everything that was sent is settled."""
+
+    def __init__(self, frames: int) -> None:
+        super().__init__()
+        self.told: list[tuple[float, float]] = []
+        self.left = frames
+        self.done = asyncio.Event()
+
+    def scored(self, told: Told, events: Sequence[SegmentEvent]) -> None:
+        self.told += [(t, dict(top)[0]) for t, top in told]
+        self.left -= 1
+
+    def settled(self) -> None:
+        if not self.left:
+            self.done.set()
+
+
+def timed(values: Sequence[float], begin: float = 0.0) -> list[GridFrame]:
+    return [
+        GridFrame(begin + n / 30, np.full((16, 4), value, np.float32), n == 0 and begin == 0.0)
+        for n, value in enumerate(values)
+    ]
+
+
+@pytest.mark.parametrize("executor", [InlineExecutor, lambda: ThreadPoolExecutor(1)], ids=["loop", "thread"])
+async def test_the_last_frames_are_told_of_at_an_end_and_the_sum_goes_on_without_it(executor: Any) -> None:
+    """Answers are sums so far, about two frames earlier; an end holds the last pose for two frames and forgets that."""
+    async with batching(look_ahead=2, executor=executor()) as (scheduler, _):
+        sink = Listener(3)
+        lane = opened(scheduler, sink)
+        scheduler.submit(lane, timed([1, 2, 3]))
+        await sink.done.wait()
+        assert sink.told == [(0.0, 6.0)]
+        told, _ = scheduler.finish(lane, "flush")
+        assert [(t, dict(top)[0]) for t, top in told] == [(1 / 30, 9.0), (2 / 30, 12.0)]
+        assert scheduler.finish(lane, "flush") == ((), [])
+        sink.left, sink.told, sink.done = 3, [], asyncio.Event()
+        scheduler.submit(lane, timed([4, 5, 6], 3 / 30))
+        await sink.done.wait()
+        assert sink.told == [(3 / 30, 21.0)]
+        told, _ = scheduler.finish(lane, "close")
+        assert [(t, dict(top)[0]) for t, top in told] == [(4 / 30, 27.0), (5 / 30, 33.0)]
+
+
+async def test_a_network_that_fails_at_an_end_says_so() -> None:
+    def bounded(level: str, feeds: dict[str, Any]) -> Sequence[Any]:
+        scores, boundaries, total = add_up(level, feeds)
+        return np.where(total > 6, np.nan, scores), boundaries, total
+
+    async with batching(look_ahead=2, run=bounded, executor=InlineExecutor()) as (scheduler, _):
+        sink = Listener(3)
+        lane = opened(scheduler, sink)
+        scheduler.submit(lane, timed([1, 2, 3]))
+        await sink.done.wait()
+        with pytest.raises(EngineFailure, match="not finite"):
+            scheduler.finish(lane, "close")
