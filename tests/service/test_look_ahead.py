@@ -75,10 +75,10 @@ async def test_streams_and_recordings(serve: Serve, late: tuple[Path, ModelBundl
     assert httpx.get(f"{server.url}/v1/models/default").json()["look_ahead"] == LOOK_AHEAD
     people = {f"p{seed}": (recording(seed, 150 + seed) if seed % 2 else broken(seed)) for seed in range(6)}
     heard = await asyncio.gather(*(streamed(server, poses, n * 10 + 1) for n, poses in enumerate(people.values())))
-    request = request_for(people, LocalizeOptions(returns=["segments", "scores"], frame_scores_hz=30))
+    options = LocalizeOptions(returns=["segments", "scores"], frame_scores_hz=30)
     answers: dict[str, Any] = {}
     for name, poses in people.items():
-        alone = request_for({name: poses}, request.options)
+        alone = request_for({name: poses}, options)
         answers[name] = await asyncio.to_thread(localize, server.url + "/v1/localize", alone)
     for messages, (name, poses) in zip(heard, people.items(), strict=True):
         expected, told = here(bundle, poses)
