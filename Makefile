@@ -4,7 +4,7 @@ VENV := .venv
 SERVE := .venv-serve
 BIN := $(VENV)/bin
 
-.PHONY: setup serve pose test check bench demo screenshots clean
+.PHONY: setup serve pose test check bench demo reproduce screenshots clean
 
 setup: $(VENV)/.ready          ## .venv with every extra that development needs
 serve: $(SERVE)/.ready         ## the server with the default model, on http://127.0.0.1:8000
@@ -41,6 +41,9 @@ bench: $(VENV)/.ready          ## speed: the engine beside its limit and its riv
 
 demo: $(VENV)/.ready           ## train on the scripted actor from nothing, export, serve, localize
 	scripts/demo.sh $(BIN)
+
+reproduce: $(VENV)/.ready      ## RUN=name: train a row of docs/results.md again and show it beside the kept one
+	$(BIN)/poseline reproduce $(RUN)
 
 screenshots: $(VENV)/.ready    ## every state of the console as a picture, in screenshots/
 	$(BIN)/python scripts/screenshots.py

@@ -40,6 +40,10 @@ COMMANDS: dict[str, Entry] = {
     "giveaways": Entry(
         "poseline_training.giveaways:giveaways", "training", "Measure what gives stitched streams away."
     ),
+    "folds": Entry("poseline_training.cli:folds", "training", "Judge a recipe on people whom it was not taught by."),
+    "measure": Entry("poseline_training.cli:measure", "training", "Measure a run or bundle: a row of the results."),
+    "results": Entry("poseline_training.cli:results", "training", "Write the page of results from the rows."),
+    "reproduce": Entry("poseline_training.cli:reproduce", "training", "Train a row of the results again and compare."),
     "bench": Entry("poseline_bench.cli:bench", "bench", "Measure speed."),
 }
 

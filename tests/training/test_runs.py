@@ -23,6 +23,7 @@ from poseline_training.config import (
 from poseline_training.export import export
 from poseline_training.finetune import Finetuning, finetune, finetuned
 from poseline_training.pretrain import pretrain, pretrained_weights
+from poseline_training.results.settings import ResultsSettings
 from poseline_training.runtime import open_scorer
 
 pytestmark = [
@@ -157,7 +158,7 @@ def test_a_bundle_runs_in_process(bundle: ModelBundle) -> None:
 
 def test_experiment_files_are_valid() -> None:
     folder = Path(__file__).parents[2] / "training" / "configs"
-    kinds = {"pretrain": PretrainSettings, "export": ExportSettings}
+    kinds = {"pretrain": PretrainSettings, "export": ExportSettings, "results": ResultsSettings}
     for path in folder.glob("*.yaml"):
         assert yaml.safe_load(path.read_text())
         kinds.get(path.stem.split("-")[0], FinetuneSettings).load(path)

@@ -1,4 +1,4 @@
-"""The workshop's commands: pretrain, finetune, evaluate, export."""
+"""The workshop's commands: pretrain, finetune, evaluate, export; folds, measure, results, reproduce."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ Output = Annotated[Path | None, typer.Option(help="Folder of the run; default ru
 Resume = Annotated[bool, typer.Option(help="Go on from the run's checkpoint where there is one.")]
 Steps = Annotated[int | None, typer.Option(help="Batches to train on, instead of the YAML's.")]
 Seed = Annotated[int | None, typer.Option(help="Seed, instead of the YAML's.")]
+RESULTS, ROWS = Path("training/configs/results.yaml"), Path("docs/results/rows")
 
 
 def pretrain(
@@ -88,6 +89,89 @@ def export(
 
     bundle = make(ExportSettings.load(config, run=run, output=output))
     Console().print(f"{bundle.path}  {bundle.digest}")
+
+
+def folds(
+    config: Config,
+    output: Annotated[Path, typer.Option(help="Folder of the folds: a run each, and the figures of all.")],
+    folds: Annotated[int, typer.Option(help="Into how many people are dealt.", min=2)] = 4,
+    fold: Annotated[list[int] | None, typer.Option(help="Train only this one, and others so named.")] = None,
+    steps: Steps = None,
+    seed: Seed = None,
+    teachers: Annotated[list[Path] | None, typer.Option(help="Folder of a teacher's folds.")] = None,
+    decode: Annotated[
+        list[str] | None,
+        typer.Option(help="Train nothing; decode the kept scores so: 'min_score=0.5,off_score=0.25'."),
+    ] = None,
+    draws: Annotated[int, typer.Option(help="Of persons, for intervals; 0: none.", min=0)] = 200,
+) -> None:
+    """Train a recipe without some of the people, a fold after another, and judge it on them."""
+    from poseline.decoding import DecodingOptions
+    from poseline_training import folds as made
+    from poseline_training.results.tables import folds as table
+
+    _quiet()
+    planned = made.plan(FinetuneSettings.load(config, steps=steps, seed=seed), output, folds, teachers or ())
+    if decode:
+        wanted = {f"figures-{text}.json": made.decoding_of(text) for text in decode}
+    else:
+        for one in planned:
+            if fold is None or one.number in fold:
+                made.run_fold(one)
+        wanted = {"figures.json": DecodingOptions()}
+    for name, options in wanted.items():
+        found = made.figures(planned, options, draws)
+        made.write(found, output / name)
+        typer.echo(f"{output / name}\n{table({output.name: found}, ('all',))}")
+
+
+def measure(
+    config: Annotated[Path, typer.Option(help="What to measure: results.yaml.", exists=True)],
+    output: Annotated[Path, typer.Option(help="JSON file of the row; its stem is the row's name.")],
+    run: Annotated[Path | None, typer.Option(help="Finished finetuning run.", exists=True)] = None,
+    bundle: Annotated[Path | None, typer.Option(help="Bundle whose step graphs answer instead.", exists=True)] = None,
+    look_ahead: Annotated[int | None, typer.Option(help="The run's head, instead of the YAML's for the row.")] = None,
+) -> None:
+    """Measure a finished run or a bundle on the test sets and on motion that holds no class."""
+    from poseline_training.results.measure import measure as row
+    from poseline_training.results.rows import write_row
+    from poseline_training.results.settings import ResultsSettings
+
+    write_row(row(ResultsSettings.load(config), output.stem, run, bundle, look_ahead), output)
+    typer.echo(str(output))
+
+
+def results(
+    config: Annotated[Path, typer.Option(help="Groups of rows, and words.", exists=True)] = RESULTS,
+    rows: Annotated[Path, typer.Option(help="Folder of measured rows.")] = ROWS,
+    output: Annotated[Path, typer.Option(help="The page.")] = Path("docs/results.md"),
+) -> None:
+    """Write the page of results from the rows."""
+    from poseline_training.results.pages import write_page
+    from poseline_training.results.settings import ResultsSettings
+
+    write_page(ResultsSettings.load(config), rows, output)
+
+
+def reproduce(
+    name: Annotated[str, typer.Argument(help="A row of the results, or an experiment with -s and its seed.")],
+    config: Annotated[Path, typer.Option(help="Beside it lie the experiments.", exists=True)] = RESULTS,
+    rows: Annotated[Path, typer.Option(help="Folder of measured rows, to compare with.")] = ROWS,
+    runs: Annotated[Path, typer.Option(help="Folder of runs.")] = Path("runs"),
+) -> None:
+    """Train a row of the results again, and what it needs; measure it and show it beside the one that was kept."""
+    from poseline_training.results.measure import measure as row
+    from poseline_training.results.reproduce import train
+    from poseline_training.results.rows import Rows, write_row
+    from poseline_training.results.settings import ResultsSettings
+    from poseline_training.results.tables import beside
+
+    _quiet()
+    settings = ResultsSettings.load(config)
+    run = train(settings.run_of(name), config.parent, runs)
+    found = row(settings, name, run)
+    write_row(found, run / f"{name}.json")
+    typer.echo(beside(found, Rows(rows).get(name)))
 
 
 def _quiet() -> None:

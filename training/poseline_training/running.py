@@ -1,11 +1,16 @@
 """What every training run does the same way: a folder with its resolved settings, Lightning's trainer with progress,
-TensorBoard and checkpoints, seeds, and going on where it stopped.
+TensorBoard and checkpoints, seeds, going on where it stopped, and what all of it cost.
 """
 
 from __future__ import annotations
 
+import json
 import math
+import resource
+import time
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +27,7 @@ from poseline_training.config import RunSettings
 from poseline_training.sampling import loader
 
 RESOLVED = "config.yaml"
+COST = "cost.json"
 
 
 def warmup_cosine(settings: RunSettings, step: int) -> float:
@@ -37,6 +43,11 @@ class TrainingModule(L.LightningModule):
         super().__init__()
         self.settings = settings
         self._weight_decay = weight_decay
+        self.steps_made = 0
+        """By this process: a resumed run's step number is higher."""
+
+    def on_train_batch_end(self, outputs: object, batch: object, batch_idx: int) -> None:
+        self.steps_made += 1
 
     def on_train_batch_start(self, batch: object, batch_idx: int) -> None:
         """Dropout, like the batch itself, is a function of seed and step: a resumed run draws what it would have drawn."""
@@ -82,8 +93,40 @@ def checkpoint(folder: Path) -> Path:
 
 
 def start(trainer: L.Trainer, module: TrainingModule, batches: Dataset[Any], folder: Path, resume: bool) -> None:
-    """Train, from the run's checkpoint where `resume` is set and one exists."""
+    """Train, from the run's checkpoint where `resume` is set and one exists. What it cost is written even where it fails."""
     found = checkpoint(folder)
-    loaded = loader(batches, module.settings, lambda: trainer.global_step)
-    trainer.fit(module, loaded, ckpt_path=str(found) if resume and found.exists() else None)
+    resumed = resume and found.exists()
+    if not resumed:
+        (folder / COST).unlink(missing_ok=True)
+    with _costing(folder, module):
+        loaded = loader(batches, module.settings, lambda: trainer.global_step)
+        trainer.fit(module, loaded, ckpt_path=str(found) if resumed else None)
     trainer.save_checkpoint(found, weights_only=False)
+
+
+@contextmanager
+def _costing(folder: Path, module: TrainingModule) -> Iterator[None]:
+    """Add what is done inside to the run's `cost.json`: steps made, wall seconds, CPU seconds of this process and of those
+    that made its batches; and with how many threads and such processes. A killed process leaves no record, so `steps` may
+    be fewer than the run has: they are those that were paid."""
+    begin, before = module.steps_made, _spent()
+    try:
+        yield
+    finally:
+        path = folder / COST
+        done = json.loads(path.read_text()) if path.exists() else {}
+        wall, cpu = (after - at for after, at in zip(_spent(), before, strict=True))
+        cost = {
+            "steps": done.get("steps", 0) + module.steps_made - begin,
+            "wall_seconds": round(done.get("wall_seconds", 0.0) + wall, 2),
+            "cpu_seconds": round(done.get("cpu_seconds", 0.0) + cpu, 2),
+            "threads": module.settings.threads,
+            "workers": module.settings.workers,
+        }
+        path.write_text(json.dumps(cost, indent=2) + "\n")
+
+
+def _spent() -> tuple[float, float]:
+    """Seconds by the clock, and of CPU by this process and by children that have ended."""
+    usage = [resource.getrusage(whose) for whose in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return time.monotonic(), sum(one.ru_utime + one.ru_stime for one in usage)

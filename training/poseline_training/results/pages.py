@@ -1,0 +1,65 @@
+"""docs/results.md: made from the rows and from what results.yaml says of them; never edited by hand."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+from poseline_training.results import plots, tables
+from poseline_training.results.rows import Rows
+from poseline_training.results.settings import GroupSettings, ResultsSettings
+
+_MADE = "<!-- Made by `poseline results` from docs/results/ and training/configs/results.yaml; edit those. -->"
+
+
+def write_page(settings: ResultsSettings, folder: Path, output: Path) -> None:
+    """The page, and its pictures beside `folder`, which holds the rows; `folds/`, `robustness.json` and `giveaways.json` lie
+    beside it too."""
+    page = _Page(Rows(folder), folder.parent, output.parent)
+    parts = ["# Results", _MADE, settings.words.strip()]
+    for group in settings.groups:
+        parts += [f"## {group.title}", group.words.strip(), page.table(group), page.picture(group)]
+    output.write_text("\n\n".join(one for one in parts if one) + "\n")
+
+
+class _Page:
+    def __init__(self, rows: Rows, kept: Path, folder: Path) -> None:
+        self._rows, self._kept, self._folder = rows, kept, folder
+
+    def table(self, group: GroupSettings) -> str:
+        rows, names, of = self._rows, group.rows, group.of
+        match group.table:
+            case "figures":
+                size = tables.costs(rows, names) if group.plot == "points" else ""
+                return "\n\n".join(one for one in (tables.of_figures(rows, names, of), size) if one)
+            case "operating":
+                return tables.operating(rows, names, of)
+            case "calibration":
+                return tables.calibration(rows, names, of)
+            case "negatives":
+                return tables.negatives(rows, names)
+            case "native":
+                return tables.native(rows, names, of)
+            case "left_out":
+                return tables.left_out(rows, names[1:], names[0])
+            case "folds":
+                return tables.folds({name: self._read(f"folds/{name}.json") for name in names}, of)
+            case "robustness":
+                return tables.robustness(self._read("robustness.json"))
+            case "giveaways":
+                return tables.giveaways(self._read("giveaways.json"))
+
+    def picture(self, group: GroupSettings) -> str:
+        if group.plot is None or not any(self._rows.get(name) for name in group.rows):
+            return ""
+        path = self._kept / f"{re.sub(r'[^a-z0-9]+', '-', group.title.lower()).strip('-')}.png"
+        draw = {"points": plots.points, "look_ahead": plots.look_ahead, "reliability": plots.reliability}[group.plot]
+        draw(self._rows, group.rows, group.of[0], path)
+        return f"![{group.title}]({Path(os.path.relpath(path, self._folder)).as_posix()})"
+
+    def _read(self, name: str) -> Any:
+        path = self._kept / name
+        return json.loads(path.read_text()) if path.exists() else None

@@ -1,0 +1,214 @@
+"""Every table of the results page, as Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from poseline_training.results.rows import (
+    CALIBRATION,
+    FIGURES,
+    OPERATING,
+    Figure,
+    Row,
+    Rows,
+    figures_of,
+    interval_of,
+    mean,
+    value_of,
+)
+
+MISSING = "(not measured)"
+_NONE = _TO = "\N{EN DASH}"
+_COST = ("seed", "steps", "CPU min")
+_NAMES = {"real": "Mean of the real untrimmed sets", "all": "Mean of all sets"}
+
+Cells = list[str]
+
+
+def table(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    return "\n".join("| " + " | ".join(one) + " |" for one in [header, ["---", *["---:"] * (len(header) - 1)], *lines])
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    return _NONE if value is None else f"{value:.{digits}f}"
+
+
+def of_figures(rows: Rows, names: Sequence[str], of: Sequence[str], figures: Sequence[Figure] = FIGURES) -> str:
+    """A table for each of `of`; a row of several seeds as their mean and each of them."""
+    parts: list[str] = []
+    for one in of:
+        lines: list[Cells] = []
+        for name in names:
+            lines += _lines(name, rows.get(name), partial(_figure_cells, of=one, figures=figures), len(figures))
+            if len(found := rows.get(name)) > 1:
+                means = [number(mean([value_of(figures_of(row, one), f) for row in found])) for f in figures]
+                lines.insert(
+                    len(lines) - len(found), [f"**{name}**, mean of {len(found)} seeds", *_cost(found), *means]
+                )
+        heading = [f"**{_NAMES.get(one, one)}**"] if len(of) > 1 or one not in _NAMES else []
+        parts += [*heading, table(["", *_COST, *(f.title for f in figures)], lines)]
+    return "\n\n".join(parts)
+
+
+def beside(made: Row, kept: Sequence[Row]) -> str:
+    """A row that was made again, its figures beside those of the kept one: each set, then the means."""
+    lines: list[Cells] = []
+    for of in (*made["sets"], *made["means"]):
+        lines.append([f"{of}: made again", *_cost([made]), *_figure_cells(made, of, FIGURES)])
+        lines += [[f"{of}: kept", *_cost([row]), *_figure_cells(row, of, FIGURES)] for row in kept]
+    return table([made["name"], *_COST, *(f.title for f in FIGURES)], lines)
+
+
+def operating(rows: Rows, names: Sequence[str], of: Sequence[str]) -> str:
+    return of_figures(rows, names, of, OPERATING)
+
+
+def calibration(rows: Rows, names: Sequence[str], of: Sequence[str]) -> str:
+    return of_figures(rows, names, of, CALIBRATION)
+
+
+def _lines(name: str, found: Sequence[Row], cells: Callable[[Row], Cells], width: int) -> list[Cells]:
+    if not found:
+        return [[name, *[_NONE] * len(_COST), *[MISSING] * width]]
+    return [[row["name"], *_cost([row]), *cells(row)] for row in found]
+
+
+def _cost(rows: Sequence[Row]) -> Cells:
+    """Seeds, steps, CPU minutes; of several rows the seeds and means."""
+    seeds = ", ".join(str(row["seed"]) for row in rows if row["seed"] is not None)
+    return [
+        seeds or _NONE,
+        number(mean([row["steps"] for row in rows]), 0),
+        number(mean([row["cpu_minutes"] for row in rows]), 1),
+    ]
+
+
+def _figure_cells(row: Row, of: str, figures: Sequence[Figure]) -> Cells:
+    measured = figures_of(row, of)
+    return [_with_interval(value_of(measured, f), interval_of(measured, f)) for f in figures]
+
+
+def _with_interval(value: float | None, interval: tuple[float, float] | None) -> str:
+    digits = 3 if value is None or abs(value) < 10 else 1
+    around = "" if interval is None else f" ({number(interval[0], digits - 1)}{_TO}{number(interval[1], digits - 1)})"
+    return number(value, digits) + around
+
+
+def costs(rows: Rows, names: Sequence[str]) -> str:
+    """What each network is: the first seed stands for all."""
+    lines: list[Cells] = []
+    for name in names:
+        for row in rows.get(name)[:1]:
+            size, work = row["parameters"], row["multiply_adds"]
+            lines.append(
+                [name, str(row["body"]), _NONE if size is None else f"{size:,}", _NONE if work is None else f"{work:,}"]
+            )
+    return table(["", "body", "parameters", "multiply-adds a frame"], lines) if lines else ""
+
+
+def negatives(rows: Rows, names: Sequence[str]) -> str:
+    lines: list[Cells] = []
+    for name in names:
+        lines += _lines(name, rows.get(name), _negative_cells, 4)
+    return table(["", *_COST, "hours", "finals an hour", "most often", "styles"], lines)
+
+
+def _negative_cells(row: Row) -> Cells:
+    found = row["negatives"]
+    if not found:
+        return [MISSING] * 4
+    said = ", ".join(f"{label} {n}" for label, n in list(found["said"].items())[:3])
+    hours, alarms = number(found["seconds"] / 3600, 2), number(found["false_alarms_per_hour"], 1)
+    return [hours, alarms, said or "nothing", ", ".join(found["styles"])]
+
+
+def native(rows: Rows, names: Sequence[str], of: Sequence[str]) -> str:
+    """Share found of each of a set's own classes, where the model's merge several."""
+    found = {name: rows.get(name)[:1] for name in names}
+    lines: list[Cells] = []
+    for corpus in of:
+        own = {name: row[0]["sets"].get(corpus, {}).get("native_classes", {}) for name, row in found.items() if row}
+        for label in dict.fromkeys(label for one in own.values() for label in one):
+            told = next(one[label] for one in own.values() if label in one)
+            shares = [number(own.get(name, {}).get(label, {}).get("found")) for name in names]
+            lines.append([f"{corpus}: {label}", told["class"], str(told["instances"]), *shares])
+    return table(["own class", "merged into", "instances", *names], lines) if lines else MISSING
+
+
+def left_out(rows: Rows, names: Sequence[str], reference: str) -> str:
+    """Rows that were measured on sets that they never saw, beside the reference on the same classes."""
+    lines: list[Cells] = []
+    for name in names:
+        lines += _lines(name, rows.get(name), lambda row: _left_out_cells(row, rows.get(reference)), 5)
+    header = ["", *_COST, "set", "shared classes", "frame mAP", "segment mAP@.5", f"{reference}: frame mAP of these"]
+    return table(header, lines)
+
+
+def _left_out_cells(row: Row, reference: Sequence[Row]) -> Cells:
+    corpora = list(row["sets"])
+    shared = [len(row["sets"][one]["classes"]) for one in corpora]
+    seen = [mean([_frame_map(other, one, row["sets"][one]["classes"]) for other in reference]) for one in corpora]
+    figures = [number(value_of(figures_of(row, "all"), f)) for f in FIGURES[:2]]
+    return [", ".join(corpora), ", ".join(map(str, shared)), *figures, number(mean(seen))]
+
+
+def _frame_map(row: Row, corpus: str, classes: Mapping[str, Any]) -> float | None:
+    known = row["sets"].get(corpus, {}).get("classes", {})
+    return mean([known.get(name, {}).get("frame_ap") for name in classes])
+
+
+def folds(recipes: Mapping[str, Row | None], of: Sequence[str]) -> str:
+    """Recipes by what their folds say of people whom they did not see; a line for each look-ahead."""
+    lines: list[Cells] = []
+    for name, recipe in recipes.items():
+        if recipe is None:
+            lines.append([name, *[_NONE] * 4, *[MISSING] * (len(FIGURES) + 1)])
+            continue
+        done = f"{len(recipe['folds'])} of {recipe['of']}"
+        cost = [str(recipe["seed"]), str(recipe["steps"]), number(recipe["cpu_minutes"], 1), done]
+        for look_ahead, found in recipe["look_aheads"].items():
+            alarms = number((found["negatives"] or {}).get("false_alarms_per_hour"), 1)
+            title = name if look_ahead == "0" else f"{name}, {look_ahead} frames ahead"
+            for one in of:
+                kind = "" if one == "all" else f" ({one})"
+                lines.append([title + kind, *cost, *_figure_cells(found, one, FIGURES), alarms])
+    return table(["", *_COST, "folds", *(f.title for f in FIGURES), "finals an hour on negatives"], lines)
+
+
+def robustness(results: Mapping[str, Mapping[str, Mapping[str, Any]]] | None) -> str:
+    """Frame mAP and segment mAP@.5, means of the sets, of every condition and severity."""
+    if results is None:
+        return MISSING
+    lines = [
+        [condition, severity, *(number(found["mean"][key]) for key in ("frame_map", "segment_map_0.5", "f1_50"))]
+        for condition, points in results.items()
+        for severity, found in points.items()
+    ]
+    return table(["condition", "severity", "frame mAP", "segment mAP@.5", "F1@50"], lines)
+
+
+def giveaways(results: Mapping[str, Mapping[str, Any]] | None) -> str:
+    """What speed alone tells of action and background, and what tells bridges: areas under ROC curves."""
+    if results is None:
+        return MISSING
+    lines: list[Cells] = []
+    for corpus, kinds in results.items():
+        for kind, found in kinds.items():
+            speed, bridges = found["speed_only"], found.get("bridges", {})
+            values = (
+                speed["auc"],
+                speed["ap"],
+                *(bridges.get(key) for key in ("ratio", "detector", "bridges_of_background")),
+            )
+            lines.append([f"{corpus}, {kind}", *map(number, values)])
+    header = [
+        "",
+        "speed alone: AUC",
+        "AP",
+        "bridges by acceleration / speed: AUC",
+        "by a detector: AUC",
+        "bridges of background",
+    ]
+    return table(header, lines)
