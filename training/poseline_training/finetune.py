@@ -24,6 +24,10 @@ from poseline_training.running import RESOLVED, TrainingModule, checkpoint, make
 from poseline_training.sampling import LabelledBatches
 
 
+_OTHERS = 0.25
+"""Share of the loss of all heads but the first, which is the one that most will use."""
+
+
 class Finetuning(TrainingModule):
     """One run: the network being trained, and its running mean."""
 
@@ -55,8 +59,8 @@ class Finetuning(TrainingModule):
             for (logits, borders), look_ahead in zip(heads, self.network.look_aheads, strict=True)
         ]
         loss = losses[0]
-        if others := losses[1:]:  # the first head is the one that most will use: it counts as much as all others together
-            loss = (loss + torch.stack(others).mean()) / 2
+        if others := losses[1:]:
+            loss = (1 - _OTHERS) * loss + _OTHERS * torch.stack(others).mean()
         known = labels >= 0
         right = (heads[0][0].argmax(-1) == labels)[known].float().mean()
         self.log_dict({"loss": loss, "frame_accuracy": right}, prog_bar=True)
