@@ -11,6 +11,7 @@ from poseline.decoding import DecodingOptions
 from poseline.errors import InputError
 from poseline_training.corpus import load_training_data
 from poseline_training.folds import SCORES, decoding_of, figures, plan, run_fold
+from poseline_training.results.tables import folds as table
 
 pytestmark = [pytest.mark.filterwarnings("ignore")]
 
@@ -62,6 +63,20 @@ def test_everybody_is_judged_once(root: Path, folds: Path) -> None:
         assert set(one["means"]) == {"all", "real"}
         assert one["means"]["real"]["frame_map"] == one["sets"]["made_up"]["frame_map"]
     assert found["cpu_minutes"] is not None
+
+
+def test_figures_are_shown_a_line_for_each_look_ahead_and_mean(root: Path, folds: Path) -> None:
+    found = figures(plan(tiny(root), folds, 2), GENEROUS, draws=0)
+    lines = table({"recipe": found, "nobody": None}, ("all", "real")).splitlines()
+    assert [line.split("|")[1].strip() for line in lines[2:]] == [
+        "recipe",
+        "recipe (real)",
+        "recipe, 4 frames ahead",
+        "recipe, 4 frames ahead (real)",
+        "nobody",
+    ]
+    assert "| 2 of 2 |" in lines[2]
+    assert len({line.count("|") for line in lines}) == 1
 
 
 def test_intervals_are_over_persons(root: Path, folds: Path) -> None:

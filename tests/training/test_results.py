@@ -20,7 +20,7 @@ from poseline_training.results.pages import write_page
 from poseline_training.results.reproduce import train
 from poseline_training.results.rows import Rows, write_row
 from poseline_training.results.settings import ResultsSettings, experiment
-from poseline_training.results.tables import MISSING, beside
+from poseline_training.results.tables import MISSING, beside, robustness
 
 pytestmark = [pytest.mark.filterwarnings("ignore")]
 
@@ -51,12 +51,19 @@ def settings(root: Path) -> ResultsSettings:
             "draws": 10,
             "rows": {"late": {"run": "gru-s0", "look_ahead": 4}, "narrow": {"sets": ["other"]}},
             "groups": [
-                {"title": "The Headline", "of": ["real", "made_up"], "rows": ["gru", "rare"], "plot": "points"},
+                {
+                    "title": "The Headline",
+                    "of": ["real", "made_up"],
+                    "rows": ["gru", "rare"],
+                    "costs": True,
+                    "plot": "points",
+                },
                 {"title": "Ahead", "rows": ["gru", "late"], "plot": "look_ahead"},
                 {"title": "Points", "table": "operating", "rows": ["gru"]},
                 {"title": "Calibrated", "table": "calibration", "rows": ["gru"], "plot": "reliability"},
                 {"title": "Quiet", "table": "negatives", "rows": ["gru"]},
                 {"title": "Own", "table": "native", "of": ["made_up"], "rows": ["gru"]},
+                {"title": "Anew", "table": "recomposed", "of": ["other"], "rows": ["gru"]},
                 {"title": "Left", "table": "left_out", "rows": ["gru", "narrow"]},
                 {"title": "Folded", "table": "folds", "rows": ["nobody"]},
                 {"title": "Bent", "table": "robustness"},
@@ -193,6 +200,7 @@ def test_the_page_shows_rows_and_says_what_is_missing(
     assert f"| rare | \N{EN DASH} | \N{EN DASH} | \N{EN DASH} | {MISSING} |" in page
     assert "| narrow | \N{EN DASH} |" in page
     assert "made_up: wave | wave | 4 |" in page
+    assert f"| gru | gru | {row['parameters']:,} | {row['multiply_adds']:,} |" in page
     for picture in ("the-headline", "ahead", "calibrated"):
         assert f"](results/{picture}.png)" in page
         assert (tmp_path / "results" / f"{picture}.png").stat().st_size > 1000
@@ -211,6 +219,15 @@ def test_every_line_of_a_table_has_its_cells(settings: ResultsSettings, row: dic
     assert len(tables) > len(settings.groups) - 3
     for lines in tables:
         assert len({line.count("|") for line in lines}) == 1, lines[0]
+
+
+def test_robustness_is_shown_by_condition_and_severity() -> None:
+    figures = {"frame_map": 0.5, "segment_map_0.5": 0.25, "f1_50": 0.125}
+    shown = robustness({"jitter": {"0": {"other": {}, "mean": figures}, "1": {"other": {}, "mean": figures}}})
+    assert shown.splitlines()[2:] == [
+        "| jitter | 0 | 0.500 | 0.250 | 0.125 |",
+        "| jitter | 1 | 0.500 | 0.250 | 0.125 |",
+    ]
 
 
 def test_the_experiments_of_the_committed_page_exist() -> None:

@@ -103,7 +103,7 @@ def folds(
         list[str] | None,
         typer.Option(help="Train nothing; decode the kept scores so: 'min_score=0.5,off_score=0.25'."),
     ] = None,
-    draws: Annotated[int, typer.Option(help="Of persons, for intervals; 0: none.", min=0)] = 200,
+    draws: Annotated[int, typer.Option(help="Of persons, for intervals; 0: none.", min=0)] = 100,
 ) -> None:
     """Train a recipe without some of the people, a fold after another, and judge it on them."""
     from poseline.decoding import DecodingOptions

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from poseline_training.evaluate import headline, report
-from poseline_training.metrics.bootstrap import bootstrap
+from poseline_training.metrics.bootstrap import Statistic, bootstrap
 from poseline_training.streaming import StreamedSequence
 
 Figures = dict[str, Any]
@@ -25,14 +25,17 @@ def figures_of(
 ) -> Figures:
     """`sets`: name → figures. `means`: `all` → their means, and `real` → the means of those sets. Each with `intervals`:
     figure → (low, high), of `draws` draws of persons; none if `draws` is 0."""
+    statistic = _remembering(headline)
     found = {name: report(streamed, classes) for name, streamed in sets.items()}
     means = {"all": list(sets)} | ({"real": kept} if (kept := [name for name in sets if name in real]) else {})
     return rounded(
         {
-            "sets": {name: one | {"intervals": _intervals([sets[name]], draws)} for name, one in found.items()},
+            "sets": {
+                name: one | {"intervals": _intervals([sets[name]], statistic, draws)} for name, one in found.items()
+            },
             "means": {
                 name: mean_of([found[one] for one in many])
-                | {"intervals": _intervals([sets[one] for one in many], draws)}
+                | {"intervals": _intervals([sets[one] for one in many], statistic, draws)}
                 for name, many in means.items()
             },
         }
@@ -63,10 +66,25 @@ def mean_of(reports: Sequence[Figures]) -> Figures:
     return found
 
 
-def _intervals(sets: Sequence[Sequence[StreamedSequence]], draws: int) -> dict[str, list[float]]:
+def _intervals(
+    sets: Sequence[Sequence[StreamedSequence]], statistic: Statistic[StreamedSequence], draws: int
+) -> dict[str, list[float]]:
     if not draws:
         return {}
-    return {name: [one.low, one.high] for name, one in bootstrap(sets, headline, draws).items()}
+    return {name: [one.low, one.high] for name, one in bootstrap(sets, statistic, draws).items()}
+
+
+def _remembering(statistic: Statistic[StreamedSequence]) -> Statistic[StreamedSequence]:
+    """The same, each draw reckoned once: a set's own interval and those of the means draw the same few persons."""
+    known: dict[tuple[int, ...], Mapping[str, float]] = {}
+
+    def remembered(drawn: Sequence[StreamedSequence]) -> Mapping[str, float]:
+        key = tuple(map(id, drawn))
+        if key not in known:
+            known[key] = statistic(drawn)
+        return known[key]
+
+    return remembered
 
 
 def rounded(value: Any) -> Any:

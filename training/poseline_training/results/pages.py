@@ -33,7 +33,7 @@ class _Page:
         rows, names, of = self._rows, group.rows, group.of
         match group.table:
             case "figures":
-                size = tables.costs(rows, names) if group.plot == "points" else ""
+                size = tables.costs(rows, names) if group.costs else ""
                 return "\n\n".join(one for one in (tables.of_figures(rows, names, of), size) if one)
             case "operating":
                 return tables.operating(rows, names, of)
@@ -43,6 +43,8 @@ class _Page:
                 return tables.negatives(rows, names)
             case "native":
                 return tables.native(rows, names, of)
+            case "recomposed":
+                return tables.recomposed(rows, names, of)
             case "left_out":
                 return tables.left_out(rows, names[1:], names[0])
             case "folds":

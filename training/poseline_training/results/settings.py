@@ -14,7 +14,16 @@ from poseline_training.config import DataSettings, EvaluationSet, Settings
 _SEEDED = re.compile(r"(.+)-s(\d+)")
 
 Table = Literal[
-    "figures", "operating", "calibration", "negatives", "native", "left_out", "folds", "robustness", "giveaways"
+    "figures",
+    "operating",
+    "calibration",
+    "negatives",
+    "native",
+    "recomposed",
+    "left_out",
+    "folds",
+    "robustness",
+    "giveaways",
 ]
 
 
@@ -52,13 +61,15 @@ class RowSettings(Settings):
 
 class GroupSettings(Settings):
     """A section of the page. of: `real`, `all` (means over sets) or corpora, a table each. rows: names; NAME stands for
-    every NAME-s0, NAME-s1 … too. plot: a picture of them below."""
+    every NAME-s0, NAME-s1 … too. In `left_out` the first one is what the others are compared with, and in `folds` they are
+    names of docs/results/folds/NAME.json. costs: add what each network is. plot: a picture of them below."""
 
     title: str
     words: str = ""
     table: Table = "figures"
     of: tuple[str, ...] = ("all",)
     rows: tuple[str, ...] = ()
+    costs: bool = False
     plot: Literal["points", "look_ahead", "reliability"] | None = None
 
 

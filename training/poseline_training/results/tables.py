@@ -32,7 +32,7 @@ def table(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
 
 
 def number(value: float | None, digits: int = 3) -> str:
-    return _NONE if value is None else f"{value:.{digits}f}"
+    return _NONE if value is None else f"{value:z.{digits}f}"
 
 
 def of_figures(rows: Rows, names: Sequence[str], of: Sequence[str], figures: Sequence[Figure] = FIGURES) -> str:
@@ -71,8 +71,12 @@ def calibration(rows: Rows, names: Sequence[str], of: Sequence[str]) -> str:
 
 def _lines(name: str, found: Sequence[Row], cells: Callable[[Row], Cells], width: int) -> list[Cells]:
     if not found:
-        return [[name, *[_NONE] * len(_COST), *[MISSING] * width]]
+        return [[name, *[_NONE] * len(_COST), *_missing(width)]]
     return [[row["name"], *_cost([row]), *cells(row)] for row in found]
+
+
+def _missing(width: int) -> Cells:
+    return [MISSING, *[""] * (width - 1)]
 
 
 def _cost(rows: Sequence[Row]) -> Cells:
@@ -92,7 +96,7 @@ def _figure_cells(row: Row, of: str, figures: Sequence[Figure]) -> Cells:
 
 def _with_interval(value: float | None, interval: tuple[float, float] | None) -> str:
     digits = 3 if value is None or abs(value) < 10 else 1
-    around = "" if interval is None else f" ({number(interval[0], digits - 1)}{_TO}{number(interval[1], digits - 1)})"
+    around = "" if interval is None else f" ({number(interval[0], digits)}{_TO}{number(interval[1], digits)})"
     return number(value, digits) + around
 
 
@@ -118,10 +122,23 @@ def negatives(rows: Rows, names: Sequence[str]) -> str:
 def _negative_cells(row: Row) -> Cells:
     found = row["negatives"]
     if not found:
-        return [MISSING] * 4
+        return _missing(4)
     said = ", ".join(f"{label} {n}" for label, n in list(found["said"].items())[:3])
     hours, alarms = number(found["seconds"] / 3600, 2), number(found["false_alarms_per_hour"], 1)
     return [hours, alarms, said or "nothing", ", ".join(found["styles"])]
+
+
+def recomposed(rows: Rows, names: Sequence[str], of: Sequence[str]) -> str:
+    """Stitched sets as shipped, and of the same clips composed anew."""
+    lines: list[Cells] = []
+    for corpus in of:
+        for name in names:
+            for row in rows.get(name):
+                for kind, measured in (("shipped", row), ("composed anew", row["recomposed"])):
+                    if measured and figures_of(measured, corpus):
+                        cells = _figure_cells(measured, corpus, FIGURES)
+                        lines.append([f"{corpus}, {kind}: {row['name']}", *_cost([row]), *cells])
+    return table(["", *_COST, *(f.title for f in FIGURES)], lines) if lines else MISSING
 
 
 def native(rows: Rows, names: Sequence[str], of: Sequence[str]) -> str:
@@ -161,10 +178,12 @@ def _frame_map(row: Row, corpus: str, classes: Mapping[str, Any]) -> float | Non
 
 def folds(recipes: Mapping[str, Row | None], of: Sequence[str]) -> str:
     """Recipes by what their folds say of people whom they did not see; a line for each look-ahead."""
+    if not recipes:
+        return MISSING
     lines: list[Cells] = []
     for name, recipe in recipes.items():
         if recipe is None:
-            lines.append([name, *[_NONE] * 4, *[MISSING] * (len(FIGURES) + 1)])
+            lines.append([name, *[_NONE] * 4, *_missing(len(FIGURES) + 1)])
             continue
         done = f"{len(recipe['folds'])} of {recipe['of']}"
         cost = [str(recipe["seed"]), str(recipe["steps"]), number(recipe["cpu_minutes"], 1), done]
