@@ -146,3 +146,32 @@ def test_a_person_without_a_torso_yet_has_finite_scores(network: Localizer) -> N
 def test_rows_too_narrow_for_a_pose_are_refused() -> None:
     with pytest.raises(ValueError, match="state rows of 32 numbers cannot hold a pose's 67"):
         deployed(Localizer(BODY16, 5, "strided_u", 32))
+
+
+def test_a_selected_head_says_what_it_said_among_others() -> None:
+    torch.manual_seed(0)
+    network = Localizer(BODY16, 5, "strided_u", 96, look_aheads=(0, 4, 8)).eval()
+    poses = motion(2)
+    with torch.no_grad():
+        every = network.heads(poses)
+        network.select(4)
+        logits, borders = network(poses)
+    assert torch.allclose(logits, every[1][0], atol=1e-6)
+    assert torch.allclose(borders, every[1][1], atol=1e-6)
+    assert network.look_aheads == (4,)
+    with pytest.raises(ValueError, match="trained for look-ahead 4, not 0"):
+        network.select(0)
+
+
+def test_the_twin_sees_as_far_ahead_as_behind() -> None:
+    """The control of the test that the future changes nothing: for the twin it does, on either side alike."""
+    torch.manual_seed(0)
+    network = Localizer(BODY16, 5, "centred_u", 96).eval()
+    poses = motion(1, 240)
+    other = poses.clone()
+    other[:, 120, 4:, :3] += 0.5
+    with torch.no_grad():
+        touched = (network(poses)[0] - network(other)[0]).abs().amax((0, 2)) > 1e-6
+    seen = touched.nonzero()
+    assert 120 - int(seen.min()) > 40
+    assert int(seen.max()) - 120 > 40

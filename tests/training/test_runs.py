@@ -162,3 +162,25 @@ def test_experiment_files_are_valid() -> None:
     for path in folder.glob("*.yaml"):
         assert yaml.safe_load(path.read_text())
         kinds.get(path.stem.split("-")[0], FinetuneSettings).load(path)
+
+
+def test_a_pupil_learns_beside_its_teacher_who_stays_what_it_is(run: Path, tmp_path: Path) -> None:
+    """Teachers are neither trained nor kept in the pupil's checkpoint; what they say changes what is learnt."""
+    before = finetuned(run)[0].state_dict()
+    settings = FinetuneSettings(**TINY | {"network": NetworkSettings(width=96, look_aheads=(0, 4))})
+    finetune(settings, tmp_path / "alone")
+    finetune(settings.model_copy(update={"teachers": (run,), "teaching": 0.5}), tmp_path / "taught")
+    after = finetuned(run)[0].state_dict()
+    assert all(torch.equal(after[k], v) for k, v in before.items())
+    alone, taught = (finetuned(tmp_path / name)[0] for name in ("alone", "taught"))
+    assert taught.look_aheads == (0, 4)
+    assert set(alone.state_dict()) == set(taught.state_dict())
+    assert not torch.equal(alone.classify.weight, taught.classify.weight)
+    saved = torch.load(tmp_path / "taught" / "last.ckpt", weights_only=False)["state_dict"]
+    assert not any("teacher" in name for name in saved)
+
+
+def test_a_teacher_of_other_classes_is_refused(run: Path, tmp_path: Path) -> None:
+    data = DataSettings(actor=ActorSettings(weight=1.0, streams=2, seconds=15), classes=("background", "walk"))
+    with pytest.raises(InputError, match="has other classes than its pupil"):
+        finetune(FinetuneSettings(**TINY | {"data": data}, teachers=(run,)), tmp_path)
