@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from rich.console import Console
@@ -67,7 +68,8 @@ def made(rng: np.random.Generator, body: Body = "strided_u", look_aheads: tuple[
     return network.eval()
 
 
-def exported(folder: Path, network: Localizer, twin: Localizer | None = None, look_ahead: int = 0) -> ModelBundle:
+def exported(folder: Path, network: Localizer, twin: Localizer | None = None, look_ahead: int = 0, **more: Any) -> ModelBundle:
+    """more: of `ExportSettings`."""
     settings = ExportSettings(
         name="small",
         run=Path(),
@@ -77,6 +79,7 @@ def exported(folder: Path, network: Localizer, twin: Localizer | None = None, lo
         research_only=False,
         license_text="Apache-2.0",
         look_ahead=look_ahead,
+        **more,
     )
     return write_bundle(network, CLASSES, settings, Console(quiet=True), twin)
 

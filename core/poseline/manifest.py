@@ -95,7 +95,8 @@ class ModelManifest(_Frozen):
     """Everything that the server must know to run a bundle.
 
     classes: names, background first. fps: the grid. look_ahead: frames by which scores lag behind their pose. whole: the
-    network for mode `offline`, where there is one; it shares all else.
+    network for mode `offline`, where there is one; it shares all else. decoding: the thresholds at which the bundle was
+    measured. unknown_below: where the best class, background included, scores less, the answer is "unknown"; 0 = never.
     files: file name → sha256 of every other file of the bundle.
     """
 
@@ -114,6 +115,7 @@ class ModelManifest(_Frozen):
     state: StateSpec
     whole: WholeSpec | None = None
     decoding: DecodingOptions = DecodingOptions()
+    unknown_below: float = Field(default=0.0, ge=0, le=1)
     metrics: dict[str, Any] = Field(default_factory=dict)
     files: dict[str, str] = Field(default_factory=dict)
 

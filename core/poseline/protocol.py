@@ -128,11 +128,15 @@ class FoundSegment(Struct, frozen=True):
 
 
 class FrameScores(Struct, frozen=True):
-    """Scores of one track over time: at `t[i]` the best classes were `top[i]` = [[label_id, score], …]."""
+    """Scores of one track over time: at `t[i]` the best classes were `top[i]` = [[label_id, score], …].
+
+    unknown: `unknown[i]` where the answer at `t[i]` is "unknown", as in `Scores`; left out where it nowhere is.
+    """
 
     track_id: str
     t: list[float]
     top: list[list[tuple[int, float]]]
+    unknown: list[bool] | UnsetType = UNSET
 
 
 class LocalizeResponse(Struct, frozen=True, kw_only=True):
@@ -285,7 +289,10 @@ class LayoutConversion(Struct, frozen=True, rename={"source": "from", "target": 
 
 
 class SessionStarted(Numbered, kw_only=True, tag="session.started"):
-    """hop: seconds between two scores. algorithmic_latency: seconds by which a score lags behind its pose."""
+    """hop: seconds between two scores. algorithmic_latency: seconds by which a score lags behind its pose.
+
+    unknown_below: least score of the best class that is an answer; where it is less, the answer is "unknown". 0 = never.
+    """
 
     model: ModelInfo
     classes: list[str]
@@ -293,6 +300,7 @@ class SessionStarted(Numbered, kw_only=True, tag="session.started"):
     limits: dict[str, float]
     algorithmic_latency: float
     hop: float
+    unknown_below: float = 0.0
     options: dict[str, Any]
 
 
@@ -313,11 +321,16 @@ class Ack(Numbered, kw_only=True, tag="ack"):
 
 
 class Scores(Numbered, kw_only=True, tag="scores"):
-    """The best classes at media time `t`: [[label_id, score], …], background included."""
+    """The best classes at media time `t`: [[label_id, score], …], background included.
+
+    unknown: the best of them scores less than the model's `unknown_below`, so the answer is "unknown": neither an action nor
+    background is sure. Left out where it is not so. Segments are decided by scores alone.
+    """
 
     t: float
     track_id: str
     top: list[tuple[int, float]]
+    unknown: bool | UnsetType = UNSET
 
 
 class OfSegment(Numbered, kw_only=True):

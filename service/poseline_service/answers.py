@@ -26,16 +26,21 @@ class Heard:
     finals: list[SegmentEvent] = field(default_factory=list[SegmentEvent])
     t: list[float] = field(default_factory=list[float])
     top: list[list[tuple[int, float]]] = field(default_factory=list[list[tuple[int, float]]])
+    unknown: list[bool] = field(default_factory=list[bool])
 
     def hear(self, told: Told, events: Sequence[SegmentEvent], metrics: Metrics, model: str) -> None:
         """Take down scores and finals; every event is counted."""
-        for t, top in told:
+        for t, top, unknown in told:
             self.t.append(round(t, 6))
             self.top.append(top)
+            self.unknown.append(unknown)
         for event in events:
             metrics.segments.labels(model, event.label, event.phase).inc()
             if event.phase == "final":
                 self.finals.append(event)
+
+    def scores(self, track: str) -> FrameScores:
+        return FrameScores(track, self.t, self.top, self.unknown if any(self.unknown) else UNSET)
 
 
 def _found(recording: Recording, heard: Sequence[Heard]) -> list[FoundSegment]:
@@ -73,7 +78,7 @@ def answer(
 ) -> LocalizeResponse:
     """timing_ms: stage → milliseconds."""
     request, fps = recording.request, model.bundle.manifest.fps
-    scores = [FrameScores(one.name, said.t, said.top) for one, said in zip(recording.tracks, heard, strict=True)]
+    scores = [said.scores(one.name) for one, said in zip(recording.tracks, heard, strict=True)]
     return LocalizeResponse(
         id=UNSET if request.id is None else request.id,
         request_id=request_id,

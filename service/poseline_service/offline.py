@@ -23,7 +23,7 @@ from poseline.whole import WholeDecoder, grid_frames, score_chunks, spans_of
 from poseline_service.answers import Heard
 from poseline_service.metrics import Metrics
 from poseline_service.recordings import Recording
-from poseline_service.scheduler import Told, best_classes
+from poseline_service.scheduler import Told, best_answers
 from poseline_service.tracks import LoadedModel, Pace
 
 T = TypeVar("T")
@@ -75,7 +75,7 @@ class OfflinePlayback:
             self._metrics.media_seconds.labels(manifest.name).inc(len(span) / manifest.fps)
             async for step in _in_turns(decoder.decide(span, scores, boundaries, last=span is spans[-1])):
                 events = [event for _, event in step.events]
-                heard.hear(_told(step, pace), events, self._metrics, manifest.name)
+                heard.hear(_told(step, pace, manifest.unknown_below), events, self._metrics, manifest.name)
 
     async def _score(self, span: Sequence[GridFrame], advance: Callable[[int], None]) -> tuple[Floats, Floats]:
         chunks = score_chunks(self._spec, self._scorer, [frame.pose for frame in span])
@@ -87,11 +87,11 @@ class OfflinePlayback:
         return np.concatenate(scores), np.concatenate(boundaries)
 
 
-def _told(step: Step, pace: Pace) -> Told:
+def _told(step: Step, pace: Pace, unknown_below: float) -> Told:
     wanted = [n for n, t in enumerate(step.times) if pace.takes(t)]
     if not wanted:
         return ()
-    return [(step.times[n], top) for n, top in zip(wanted, best_classes(step.scores[wanted]), strict=True)]
+    return best_answers([step.times[n] for n in wanted], step.scores[wanted], unknown_below)
 
 
 async def _in_turns(items: Iterable[T]) -> AsyncGenerator[T]:

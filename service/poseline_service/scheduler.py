@@ -40,8 +40,8 @@ TOP = 5
 """Classes named where scores are told."""
 Top = list[tuple[int, float]]
 """The best classes of a frame, best first: (label_id, score)."""
-Told = Sequence[tuple[float, Top]]
-"""Scores that are told: the media time of each frame and its best classes."""
+Told = Sequence[tuple[float, Top, bool]]
+"""Scores that are told: the media time of each frame, its best classes, and whether the answer is "unknown"."""
 
 
 class ScoreSink(Protocol):
@@ -115,11 +115,15 @@ class _Job(Struct, eq=False):
 _UNTOLD: Told = ()
 
 
-def best_classes(scores: Floats) -> list[Top]:
-    """The best classes of each row of scores (B, 1 + K)."""
+def best_answers(times: Sequence[float], scores: Floats, unknown_below: float) -> Told:
+    """What is told of each row of scores (B, 1 + K), each about one of B media times.
+
+    Compared with `unknown_below` is the score as it is told, so that whoever hears it can come to the same answer.
+    """
     best = scores.argsort(axis=1)[:, : -TOP - 1 : -1]
     values = scores[np.arange(len(scores))[:, None], best].astype(np.float64).round(4)
-    return [list(zip(k, p, strict=True)) for k, p in zip(best.tolist(), values.tolist(), strict=True)]
+    tops = [list(zip(k, p, strict=True)) for k, p in zip(best.tolist(), values.tolist(), strict=True)]
+    return list(zip(times, tops, (values[:, 0] < unknown_below).tolist(), strict=True))
 
 
 class _Worker:
@@ -186,12 +190,12 @@ class _Worker:
             step = self.localizer.step(slots[: len(live)], frames)
             job.seconds.append(perf_counter() - begin)
             job.widths.append(len(live))
-            _note(step, live)
+            _note(step, live, self.localizer.manifest.unknown_below)
 
 
-def _note(step: Step, live: list[_Share]) -> None:
+def _note(step: Step, live: list[_Share], unknown_below: float) -> None:
     """Add to everybody's share what is to be told of this frame."""
-    told = _told(step, [share.lane.sink.wants_scores for share in live])
+    told = _told(step, [share.lane.sink.wants_scores for share in live], unknown_below)
     for share, scores in zip(live, told, strict=True):
         share.told.append((scores, []))
     for row, event in step.events:
@@ -200,15 +204,15 @@ def _note(step: Step, live: list[_Share]) -> None:
         live[row].spoilt = True
 
 
-def _told(step: Step, curious: Sequence[bool]) -> list[Told]:
+def _told(step: Step, curious: Sequence[bool], unknown_below: float) -> list[Told]:
     """What each row that is curious is told of scores."""
     told = [_UNTOLD] * len(curious)
     wanted = [n for n, row in enumerate(step.rows) if curious[row]]
     if wanted:
         scores = step.scores if len(wanted) == len(step.scores) else step.scores[wanted]
-        for n, top in zip(wanted, best_classes(scores), strict=True):
+        for n, answer in zip(wanted, best_answers([step.times[n] for n in wanted], scores, unknown_below), strict=True):
             row = step.rows[n]
-            told[row] = (*told[row], (step.times[n], top))
+            told[row] = (*told[row], answer)
     return told
 
 
@@ -311,7 +315,7 @@ class BatchScheduler:
             end = worker.localizer.finish(lane.slot, forced)
         if end.spoilt:
             raise EngineFailure("the network's scores are not finite")
-        (told,) = _told(end, [lane.sink.wants_scores])
+        (told,) = _told(end, [lane.sink.wants_scores], worker.localizer.manifest.unknown_below)
         return told, [event for _, event in end.events]
 
     def close(self, lane: Lane) -> None:

@@ -19,6 +19,8 @@ from math import inf
 from time import monotonic
 from typing import Any, Protocol
 
+from msgspec import UNSET
+
 from poseline import protocol
 from poseline.errors import BadTimestamps, Draining, EngineFailure, InputError, Overloaded, PoselineError, TooLarge
 from poseline.segments import Forced, SegmentEvent
@@ -327,8 +329,9 @@ class Session:
             self._link.end(close_code(error), error.code)
 
     def _tell(self, track: Track, told: Told, events: Sequence[SegmentEvent]) -> None:
-        for t, top in told:
-            self._outbox.post(protocol.Scores(t=round(t, 6), track_id=track.name, top=top))
+        for t, top, unknown in told:
+            said = protocol.Scores(t=round(t, 6), track_id=track.name, top=top, unknown=unknown or UNSET)
+            self._outbox.post(said)
         for event in events:
             key = (track, event.key)
             if key not in self._segment_ids:
@@ -371,6 +374,7 @@ class Session:
                 limits=self._settings.limits(),
                 algorithmic_latency=manifest.look_ahead / manifest.fps,
                 hop=1 / manifest.fps,
+                unknown_below=manifest.unknown_below,
                 options=self._options.effective(),
             )
         )

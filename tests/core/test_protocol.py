@@ -71,10 +71,18 @@ def test_client_messages_survive_the_wire(codec: Codec, message: protocol.Client
 
 
 @pytest.mark.parametrize("codec", CODECS.values(), ids=CODECS)
-@given(seq=st.integers(0, 2**53), t=numbers, top=st.lists(st.tuples(st.integers(0, 99), numbers), max_size=5))
-def test_server_messages_survive_the_wire(codec: Codec, seq: int, t: float, top: list[tuple[int, float]]) -> None:
-    message = protocol.Scores(seq=seq, session_id="s", t=t, track_id="p", top=top)
+@given(
+    seq=st.integers(0, 2**53),
+    t=numbers,
+    top=st.lists(st.tuples(st.integers(0, 99), numbers), max_size=5),
+    unknown=st.sampled_from([True, UNSET]),
+)
+def test_server_messages_survive_the_wire(
+    codec: Codec, seq: int, t: float, top: list[tuple[int, float]], unknown: bool | UnsetType
+) -> None:
+    message = protocol.Scores(seq=seq, session_id="s", t=t, track_id="p", top=top, unknown=unknown)
     assert codec.decode_server(codec.encode(message)) == message
+    assert (b"unknown" in codec.encode(message)) == bool(unknown)
 
 
 @pytest.mark.parametrize("codec", CODECS.values(), ids=CODECS)

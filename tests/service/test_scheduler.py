@@ -76,7 +76,7 @@ class Sink:
         self.error: EngineFailure | None = None
 
     def scored(self, told: Told, events: Sequence[SegmentEvent]) -> None:
-        self.scores += [dict(top)[0] for _, top in told]
+        self.scores += [dict(top)[0] for _, top, _ in told]
 
     def settled(self) -> None:
         self.settlings += 1
@@ -294,7 +294,7 @@ class Listener(Sink):
         self.done = asyncio.Event()
 
     def scored(self, told: Told, events: Sequence[SegmentEvent]) -> None:
-        self.told += [(t, dict(top)[0]) for t, top in told]
+        self.told += [(t, dict(top)[0]) for t, top, _ in told]
         self.left -= 1
 
     def settled(self) -> None:
@@ -319,14 +319,14 @@ async def test_the_last_frames_are_told_of_at_an_end_and_the_sum_goes_on_without
         await sink.done.wait()
         assert sink.told == [(0.0, 6.0)]
         told, _ = scheduler.finish(lane, "flush")
-        assert [(t, dict(top)[0]) for t, top in told] == [(1 / 30, 9.0), (2 / 30, 12.0)]
+        assert [(t, dict(top)[0]) for t, top, _ in told] == [(1 / 30, 9.0), (2 / 30, 12.0)]
         assert scheduler.finish(lane, "flush") == ((), [])
         sink.left, sink.told, sink.done = 3, [], asyncio.Event()
         scheduler.submit(lane, timed([4, 5, 6], 3 / 30))
         await sink.done.wait()
         assert sink.told == [(3 / 30, 21.0)]
         told, _ = scheduler.finish(lane, "close")
-        assert [(t, dict(top)[0]) for t, top in told] == [(4 / 30, 27.0), (5 / 30, 33.0)]
+        assert [(t, dict(top)[0]) for t, top, _ in told] == [(4 / 30, 27.0), (5 / 30, 33.0)]
 
 
 async def test_a_network_that_fails_at_an_end_says_so() -> None:

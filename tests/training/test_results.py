@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from little_corpora import tiny, write_corpora
+from poseline.decoding import DecodingOptions
 from poseline.errors import InputError
 from poseline.skeleton import BODY16
 from poseline_training.finetune import Finetuning, finetune
@@ -49,7 +50,11 @@ def settings(root: Path) -> ResultsSettings:
             ],
             "negatives": {"corpus": "manners", "files": ["trimmed_train"]},
             "draws": 10,
-            "rows": {"late": {"run": "gru-s0", "look_ahead": 4}, "narrow": {"sets": ["other"]}},
+            "rows": {
+                "late": {"run": "gru-s0", "look_ahead": 4},
+                "narrow": {"sets": ["other"]},
+                "cold": {"temperature": 0.01},
+            },
             "groups": [
                 {
                     "title": "The Headline",
@@ -172,6 +177,18 @@ def test_a_row_may_have_another_head_and_fewer_sets(settings: ResultsSettings, r
         measure(settings, "gru-s0", run, look_ahead=3)
     with pytest.raises(InputError, match="nothing to measure"):
         measure(settings, "gru-s0")
+
+
+def test_a_row_may_be_tempered_and_decoded_otherwise(settings: ResultsSettings, row: dict[str, Any], run: Path) -> None:
+    deaf = settings.model_copy(update={"decoding": DecodingOptions(min_score=1, off_score=1)})
+    cold = measure(deaf, "cold", run)
+    assert cold["decoding"]["min_score"] == 1
+    assert cold["means"]["all"]["missed"] == 1
+    for corpus, figures in cold["sets"].items():
+        assert figures["frame_accuracy"] == row["sets"][corpus]["frame_accuracy"], (
+            "neither changes a ranking of classes"
+        )
+        assert figures["ece"] > row["sets"][corpus]["ece"], "a network of two steps knows little, and this one boasts"
 
 
 def test_means_are_of_what_all_could_measure() -> None:

@@ -54,6 +54,15 @@ def _text(settings: ExportSettings, bundle: ModelBundle, parameters: int) -> str
         f"Causal, frame by frame at {manifest.fps:g} frames a second, {_look_ahead(manifest)}. Input: `{manifest.layout}`, "
         f"{' or '.join(manifest.spaces)}. {len(manifest.classes) - 1} actions and background: {classes}."
     )
+    thresholds = manifest.decoding
+    operation = (
+        f"A segment opens at a score of {thresholds.min_score:.2g} and closes below {thresholds.off_score:.2g}; what is "
+        f"shorter than {thresholds.min_duration:.2g} s is retracted."
+    )
+    if settings.temperature != 1:
+        operation += f" Scores are calibrated on people held out (temperature {settings.temperature:.3g})."
+    if manifest.unknown_below:
+        operation += f' Where the best class scores less than {manifest.unknown_below:.2g}, the answer is "unknown".'
     method = (
         "Every sequence went through the online path; events are those that the service sends, with its one decoder. "
         "All classes open. Fractions. These recordings of people unseen in training were read while the recipe was "
@@ -67,6 +76,7 @@ def _text(settings: ExportSettings, bundle: ModelBundle, parameters: int) -> str
         "## What it does",
         ability,
         f"{parameters / 1e6:.2f} M parameters; {manifest.state.bytes_per_stream / 1024:.1f} KiB of state per person.",
+        operation,
         "## Data",
         settings.data_notes.strip(),
         "## Measured",

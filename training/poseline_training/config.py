@@ -10,6 +10,7 @@ from typing import Any, Literal, Self
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from poseline.decoding import DecodingOptions
 from poseline.errors import InputError
 from poseline_training.network.localizer import Body
 
@@ -181,6 +182,8 @@ class ExportSettings(Settings):
     pictures: the model takes poses without depth, in pixels or normalized, beside metric ones.
     look_ahead: the head that is exported, one of those that the run has trained.
     twin: a finished run with body `centred_u` and the same classes, which becomes the bundle's network for mode `offline`.
+    temperature, twin_temperature: what the classes' logits are divided by, as fitted on people held out
+    (`temperature.fit_temperature`). decoding, unknown_below: as in the manifest.
     robustness: sets that are bent in every way the model claims to bear.
     rivals: name → bundle folder, evaluated on the same sets for the card.
     """
@@ -195,6 +198,10 @@ class ExportSettings(Settings):
     pictures: bool = False
     look_ahead: int = Field(default=0, ge=0)
     twin: Path | None = None
+    temperature: float = Field(default=1.0, gt=0)
+    twin_temperature: float = Field(default=1.0, gt=0)
+    decoding: DecodingOptions = DecodingOptions()
+    unknown_below: float = Field(default=0.0, ge=0, le=1)
     license_text: str
     data_notes: str = ""
     limits: str = ""

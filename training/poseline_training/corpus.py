@@ -114,7 +114,7 @@ def _training_set(
     made: list[TrainingSequence] = []
     for s in sequences:
         labels = in_classes(s.labels, common_labels(s, settings.label_map), classes)
-        if one.classes == "shared" and (labels < 0).all():
+        if one.classes == "shared" and not (labels > 0).any():
             continue
         if one.classes == "foreign":
             if not is_foreign(labels):

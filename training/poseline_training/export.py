@@ -89,11 +89,13 @@ def write_bundle(
     console: Console,
     twin: Localizer | None = None,
 ) -> ModelBundle:
-    """The network as a bundle in `settings.output`, proved equal to it, nothing measured; of its heads the asked one stays.
+    """The network as a bundle in `settings.output`, proved equal to it, nothing measured.
 
-    twin: the network for mode `offline`. Raises InputError for a head that was not trained, BundleError.
+    The networks become what is exported: of their heads the asked one stays, and its temperature is in its weights. twin: the
+    network for mode `offline`. Raises InputError for a head that was not trained, BundleError.
     """
     _select(network, settings.look_ahead)
+    network.temper(settings.temperature)
     steps = deployed(network)
     folder = settings.output
     folder.mkdir(parents=True, exist_ok=True)
@@ -103,6 +105,7 @@ def write_bundle(
     if twin:
         console.print("exporting the network that sees the whole …")
         _select(twin, 0)
+        twin.temper(settings.twin_temperature)
         _write_whole(twin, folder / WHOLE)
     _write_golden(network, twin, folder / GOLDEN)
     (folder / "LICENSE").write_text(settings.license_text)
@@ -225,6 +228,8 @@ def _manifest(
         look_ahead=settings.look_ahead,
         state=state,
         whole=whole,
+        decoding=settings.decoding,
+        unknown_below=settings.unknown_below,
         files={name: file_digest(settings.output / name) for name in files},
     )
 

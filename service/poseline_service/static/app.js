@@ -202,10 +202,10 @@ const handlers = {
     options = effective;
     thresholds.show(options);
   },
-  scores({ t, top, track_id: track }) {
+  scores({ t, top, unknown, track_id: track }) {
     figures.scored(t);
     scored ??= track;
-    if (track === scored) scores.show(top);
+    if (track === scored) scores.show(top, unknown);
   },
   "track.ended"({ track_id: track }) {
     if (track === scored) scored = undefined;

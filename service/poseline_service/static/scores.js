@@ -1,6 +1,6 @@
-/* The current scores of the best classes as bars. */
+/* The current scores of the best classes as bars, and whether the model says that it does not know. */
 
-import { clamp, classes, element, hue, vars, words } from "./page.js";
+import { $, clamp, classes, element, hue, vars, words } from "./page.js";
 
 /** Five rows. A class keeps its row while it stays among the best, so bars move and rows do not. */
 export class Scores {
@@ -15,7 +15,8 @@ export class Scores {
     });
   }
 
-  show(top) {
+  show(top, unknown) {
+    $("unknown").hidden = !unknown;
     const best = new Map(top.slice(0, this.rows.length));
     const free = this.rows.filter(({ id }) => !best.has(id));
     for (const id of best.keys()) {

@@ -89,3 +89,9 @@ class Localizer(nn.Module):
                 one.weight.copy_(every.weight[at * outputs : (at + 1) * outputs])
                 one.bias.copy_(every.bias[at * outputs : (at + 1) * outputs])
             setattr(self, name, one)
+
+    def temper(self, temperature: float) -> None:
+        """Divide the class logits, in the weights: at no cost (temperature scaling, Guo et al., ICML 2017)."""
+        with torch.no_grad():
+            self.classify.weight /= temperature
+            self.classify.bias /= temperature

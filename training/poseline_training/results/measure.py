@@ -18,7 +18,7 @@ from poseline_training.finetune import finetuned
 from poseline_training.metrics.native import native_recall
 from poseline_training.results.figures import figures_of, negative_figures, rounded
 from poseline_training.results.networks import multiply_adds, open_head, parameters
-from poseline_training.results.settings import NegativeSettings, ResultsSettings
+from poseline_training.results.settings import NegativeSettings, ResultsSettings, RowSettings
 from poseline_training.running import COST, RESOLVED
 from poseline_training.runtime import open_scorer
 from poseline_training.streaming import Scorer, StreamedSequence, stream_all
@@ -55,7 +55,8 @@ def measure(
     Raises InputError, CorpusError, BundleError.
     """
     row = settings.row(name)
-    measured = _open(settings, run, bundle, row.look_ahead if look_ahead is None else look_ahead)
+    head = row if look_ahead is None else row.model_copy(update={"look_ahead": look_ahead})
+    measured = _open(settings, run, bundle, head)
     data, manifest = measured.data, measured.manifest
     chosen = [one for one in settings.sets if row.sets is None or one.corpus in row.sets]
     if not chosen:
@@ -71,6 +72,7 @@ def measure(
     }
     return (
         {"name": name, "answers": "step graphs" if bundle else "torch, whole recordings"}
+        | {"decoding": manifest.decoding.model_dump(), "temperature": None if bundle else row.temperature}
         | _facts(measured.trained, run)
         | {"look_ahead": manifest.look_ahead, "classes": len(manifest.classes)}
         | found
@@ -79,7 +81,7 @@ def measure(
     )
 
 
-def _open(settings: ResultsSettings, run: Path | None, bundle: Path | None, look_ahead: int) -> Measured:
+def _open(settings: ResultsSettings, run: Path | None, bundle: Path | None, head: RowSettings) -> Measured:
     if run is None and bundle is None:
         raise InputError("there is nothing to measure: give a run, a bundle or both")
     trained = None if run is None else FinetuneSettings.load(run / RESOLVED)
@@ -89,7 +91,8 @@ def _open(settings: ResultsSettings, run: Path | None, bundle: Path | None, look
         opened = ModelBundle.open(bundle)
         return Measured(opened.manifest, open_scorer(opened), data, trained)
     assert run is not None
-    return Measured(*open_head(run, look_ahead), data, trained)
+    manifest, scorer = open_head(run, head.look_ahead, head.temperature)
+    return Measured(manifest.model_copy(update={"decoding": settings.decoding}), scorer, data, trained)
 
 
 def _native(streamed: list[StreamedSequence], manifest: ModelManifest) -> Any:

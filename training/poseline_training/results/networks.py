@@ -21,13 +21,14 @@ _FRAMES = 128, 192
 """Two lengths, so that what happens once, or at the ends, is not counted as happening in every frame."""
 
 
-def open_head(folder: Path, look_ahead: int) -> tuple[ModelManifest, WholeScorer]:
+def open_head(folder: Path, look_ahead: int, temperature: float = 1.0) -> tuple[ModelManifest, WholeScorer]:
     """A finished run's answers by its head of that look-ahead, as a model without step graphs. Raises InputError."""
     network, classes = finetuned(folder)
     try:
         network.select(look_ahead)
     except ValueError as error:
         raise InputError(f"{folder}: {error}", param="look_ahead") from None
+    network.temper(temperature)
     return manifest_of(folder.name, classes, look_ahead), scorer_of(network)
 
 

@@ -31,7 +31,7 @@ def points(rows: Rows, names: Sequence[str], of: str, path: Path) -> None:
                 axes.plot(value, at, "o", color=_COLOURS[1], ms=5)
         axes.set(title=figure.title, yticks=range(len(shown)), yticklabels=shown)
         axes.grid(axis="x", color="#e4e6ea")
-    picture.axes[0].invert_yaxis()
+    picture.axes[0].set_ylim(len(shown) - 0.5, -0.5)
     picture.savefig(path, dpi=100)
 
 

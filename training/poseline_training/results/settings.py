@@ -8,6 +8,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from poseline.decoding import DecodingOptions
 from poseline.errors import InputError
 from poseline_training.config import DataSettings, EvaluationSet, Settings
 
@@ -52,11 +53,13 @@ class NegativeSettings(Settings):
 
 class RowSettings(Settings):
     """run: name of the training run, the row's own if it is not said. sets: corpora to measure, None = all. Labels that the
-    model lacks never count, so a set that was left out of training is measured on the classes that others taught."""
+    model lacks never count, so a set that was left out of training is measured on the classes that others taught.
+    temperature: of the run's head, as it is exported."""
 
     run: str | None = None
     look_ahead: int = Field(default=0, ge=0)
     sets: tuple[str, ...] | None = None
+    temperature: float = Field(default=1.0, gt=0)
 
 
 class GroupSettings(Settings):
@@ -74,13 +77,15 @@ class GroupSettings(Settings):
 
 
 class ResultsSettings(Settings):
-    """words: what stands above everything else. draws: persons drawn for an interval."""
+    """words: what stands above everything else. decoding: of runs; a bundle has its own. draws: persons drawn for an
+    interval."""
 
     words: str
     data: DataSettings = DataSettings()
     sets: tuple[MeasuredSet, ...]
     recomposed: tuple[RecomposedSet, ...] = ()
     negatives: NegativeSettings | None = None
+    decoding: DecodingOptions = DecodingOptions()
     draws: int = Field(default=1000, ge=0)
     rows: dict[str, RowSettings] = Field(default_factory=dict)
     groups: tuple[GroupSettings, ...] = ()
