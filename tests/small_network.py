@@ -68,7 +68,9 @@ def made(rng: np.random.Generator, body: Body = "strided_u", look_aheads: tuple[
     return network.eval()
 
 
-def exported(folder: Path, network: Localizer, twin: Localizer | None = None, look_ahead: int = 0, **more: Any) -> ModelBundle:
+def exported(
+    folder: Path, network: Localizer, twin: Localizer | None = None, look_ahead: int = 0, **more: Any
+) -> ModelBundle:
     """more: of `ExportSettings`."""
     settings = ExportSettings(
         name="small",

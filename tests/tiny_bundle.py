@@ -24,7 +24,7 @@ CLASSES = ("background", "wave", "sit_down", "jump")
 WIDTH, JOINTS = 8, 16
 
 
-def write_bundle(folder: Path, name: str = "tiny", look_ahead: int = 0) -> ModelBundle:
+def write_bundle(folder: Path, name: str = "tiny", look_ahead: int = 0, unknown_below: float = 0.0) -> ModelBundle:
     """Make `<folder>/<name>` and name it in `<folder>/DEFAULT`."""
     path = folder / name
     path.mkdir(parents=True)
@@ -60,6 +60,7 @@ def write_bundle(folder: Path, name: str = "tiny", look_ahead: int = 0) -> Model
         classes=CLASSES,
         state=state,
         decoding=DecodingOptions(min_duration=4 / 30),
+        unknown_below=unknown_below,
     )
     _write_golden(path, manifest, rng)
     files = {one: file_digest(path / one) for one in ("fast.onnx", "slow.onnx", GOLDEN)}

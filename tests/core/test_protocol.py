@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import UNSET, UnsetType
 
 from poseline import protocol
 from poseline.codec import CODECS, JSON, MSGPACK, Codec, decode_request, encode, encode_keypoints, schemas

@@ -15,6 +15,7 @@ from browser import Console
 from poseline.formats import native, stream, tables
 from poseline.formats.reading import ReadOptions
 from servers import ServerProcess
+from tiny_bundle import write_bundle
 
 FINAL = "#lanes button.segment:not([disabled])"
 _OUTSIDE = """[...document.querySelectorAll("button, input, label")]
@@ -256,3 +257,15 @@ def _download(page: Page, button: str, folder: Path) -> Path:
     target = folder / download.value.suggested_filename
     download.value.save_as(target)
     return target
+
+
+def test_the_console_says_where_the_model_does_not_know(
+    serve: Callable[..., ServerProcess], console: Callable[..., Console], poses: Path, tmp_path: Path
+) -> None:
+    write_bundle(tmp_path / "models", unknown_below=0.999)
+    one = console(serve(tmp_path / "models").ready())
+    assert one.page.inner_text("#scores-of") == "Scores"
+    one.play_file(poses)
+    one.page.wait_for_selector("#unknown")
+    assert any(message.get("unknown") for message in one.of("scores"))
+    assert one.page.inner_text("#scores-of") == "Scores unknown"

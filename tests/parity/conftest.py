@@ -25,4 +25,4 @@ def twins(tmp_path_factory: pytest.TempPathFactory) -> Twins:
     causal, whole = made(rng), made(rng, "centred_u")
     models = tmp_path_factory.mktemp("twins")
     (models / "DEFAULT").write_text("small")
-    return Twins(models, exported(models / "small", causal, whole), causal, whole)
+    return Twins(models, exported(models / "small", causal, whole, unknown_below=0.5), causal, whole)

@@ -86,6 +86,7 @@ def test_the_answer_is_the_recording_scored_at_once(server: ServerProcess, twins
             assert told.t == [round(t, 6) for t, _ in scores]
             for (_, one), top in zip(scores, told.top, strict=True):
                 assert [p for _, p in top] == pytest.approx(sorted(one.tolist(), reverse=True)[:5], abs=2e-4)
+            assert told.unknown == [top[0][1] < 0.5 for top in told.top]
         assert answer.warnings == asked(server, people, ONLINE).warnings
     assert told_of > 5
 

@@ -91,10 +91,15 @@ def frame(value: float, first: bool = False) -> GridFrame:
 
 @asynccontextmanager
 async def batching(
-    slots: int = 4, run: Any = add_up, look_ahead: int = 0, executor: Any = None, **limits: int
+    slots: int = 4,
+    run: Any = add_up,
+    look_ahead: int = 0,
+    unknown_below: float = 0.0,
+    executor: Any = None,
+    **limits: int,
 ) -> AsyncIterator[tuple[BatchScheduler, Any]]:
     executor = executor or ToldExecutor()
-    manifest = MANIFEST.model_copy(update={"look_ahead": look_ahead})
+    manifest = MANIFEST.model_copy(update={"look_ahead": look_ahead, "unknown_below": unknown_below})
     localizer = OnlineLocalizer(manifest, StepScorer(SPEC, run, slots))
     scheduler = BatchScheduler([(localizer, executor)], Metrics(), lambda: None, **limits)
     try:
@@ -290,11 +295,13 @@ class Listener(Sink):
     def __init__(self, frames: int) -> None:
         super().__init__()
         self.told: list[tuple[float, float]] = []
+        self.unknown: list[bool] = []
         self.left = frames
         self.done = asyncio.Event()
 
     def scored(self, told: Told, events: Sequence[SegmentEvent]) -> None:
         self.told += [(t, dict(top)[0]) for t, top, _ in told]
+        self.unknown += [unknown for *_, unknown in told]
         self.left -= 1
 
     def settled(self) -> None:
@@ -327,6 +334,22 @@ async def test_the_last_frames_are_told_of_at_an_end_and_the_sum_goes_on_without
         assert sink.told == [(3 / 30, 21.0)]
         told, _ = scheduler.finish(lane, "close")
         assert [(t, dict(top)[0]) for t, top, _ in told] == [(4 / 30, 27.0), (5 / 30, 33.0)]
+
+
+@pytest.mark.parametrize(
+    ("unknown_below", "unknown"), [(0.5, [True, False, False]), (0.6, [True] * 2 + [False]), (0.0, [False] * 3)]
+)
+async def test_the_answer_is_unknown_where_the_best_score_as_it_is_told_is_low(
+    unknown_below: float, unknown: list[bool]
+) -> None:
+    async with batching(unknown_below=unknown_below, executor=InlineExecutor()) as (scheduler, _):
+        sink, sure = Listener(3), Listener(3)
+        scheduler.submit(opened(scheduler, sink), timed([0.2, 0.29996, 0.3]))
+        scheduler.submit(opened(scheduler, sure), timed([0.7, 0.1, -0.3]))
+        await sink.done.wait()
+        assert [score for _, score in sink.told] == [0.2, 0.5, 0.8]
+        assert sink.unknown == unknown
+        assert sure.unknown == [False, False, unknown_below > 0.5]
 
 
 async def test_a_network_that_fails_at_an_end_says_so() -> None:

@@ -91,7 +91,7 @@ def write_bundle(
 ) -> ModelBundle:
     """The network as a bundle in `settings.output`, proved equal to it, nothing measured.
 
-    The networks become what is exported: of their heads the asked one stays, and its temperature is in its weights. twin: the
+    The networks become what is exported: of their heads the asked one stays, with its temperature in its weights. twin: the
     network for mode `offline`. Raises InputError for a head that was not trained, BundleError.
     """
     _select(network, settings.look_ahead)
