@@ -5,8 +5,9 @@ the `started` event, with its start moved to the start boundary's peak nearby). 
 `off` for more than `off_hang`; then it is final (its end moved to the end boundary's peak nearby), or retracted if it
 was shorter than `min_duration`. Longer than `max_duration`: final by force, and a new region may begin.
 
-Whoever kicks twice in a row may never let the score of a kick fall. So where both boundary heads peak inside an open region,
-it is cut there: final, and the next of its class has begun.
+The boundary heads know better than a threshold. Whoever kicks twice in a row may never let the score of a kick fall: where
+start and end both peak inside an open region, it is cut there, final, and the next of its class has begun. And a score may
+linger: where the end has peaked and the score is below `on`, the region is closed without waiting for `off`.
 
 One `SegmentDecoder` decodes many tracks side by side, each in its slot with its own options. A frame costs a fixed number
 of array operations for the whole batch, over the classes that are alive in it; only a decision, which is rare, costs
@@ -32,12 +33,12 @@ _BORDER_REACH = 10
 """Frames around a border in which the boundary head is looked up, as far as they have been seen."""
 _BORDER_PEAK = 0.25
 """Least boundary probability that moves a border: below it the head says nothing."""
-_CUT_PEAK = 0.4
-"""Least probability of a start, and of an end just before it, that cuts an open segment in two."""
-_CUT_WAIT = 5
-"""Frames on either side in which a start must be the highest to cut: a peak is known to be one so much later."""
-_CUT_END = 2
-"""Frames by which the end's peak may come after the start's."""
+_PEAK = 0.4
+"""Least boundary probability that ends an open segment, or cuts it in two."""
+_WAIT = 5
+"""Frames on either side in which such a peak must be the highest: it is known to be one so much later."""
+_LATE_END = 2
+"""Frames by which the end's peak may come after that of the next start."""
 _MEMORY = 64
 """Frames of boundary probabilities kept: more than two reaches and the longest `off_hang`."""
 
@@ -167,26 +168,30 @@ class SegmentDecoder:
         rows, k = np.nonzero(above | self._active[slots])
         if not len(rows):
             return []
-        cut = self._cuts(slots, t)
+        peaks = self._peaks(slots, t)
         return self._follow(
-            slots, rows, k, t[rows], above[rows, k], scores[rows, k + 1], cut if cut is None else cut[rows]
+            slots, rows, k, t[rows], above[rows, k], scores[rows, k + 1], None if peaks is None else peaks[:, rows]
         )
 
-    def _cuts(self, slots: NDArray[np.int64], t: NDArray[np.int64]) -> Flags | None:
-        """(B,) where the frame of `_CUT_WAIT` frames ago is where one action ended and another began; None: nowhere."""
-        begin = t - _CUT_WAIT
-        likely = np.flatnonzero((self._boundaries[slots, begin % _MEMORY, 0] >= _CUT_PEAK) & (begin > 0))
+    def _peaks(self, slots: NDArray[np.int64], t: NDArray[np.int64]) -> Flags | None:
+        """(2, B) where `_WAIT` frames ago one action ended and another began, and where one ended; None: nowhere."""
+        then = t - _WAIT
+        likely = np.flatnonzero((self._boundaries[slots, then % _MEMORY] >= _PEAK).any(axis=1) & (then > 0))
         if not len(likely):
             return None
-        cut = np.zeros(len(slots), np.bool_)
+        found = np.zeros((2, len(slots)), np.bool_)
         for i in likely.tolist():
-            slot, at = int(slots[i]), int(begin[i])
-            peak = self._boundaries[slot, at % _MEMORY, 0]
-            before = self._recall(slot, 0, at - _CUT_WAIT, at)
-            after = self._recall(slot, 0, at + 1, at + _CUT_WAIT + 1)
-            ends = self._recall(slot, 1, at - _BORDER_REACH, at + _CUT_END + 1)
-            cut[i] = peak >= before.max() and peak > after.max() and ends.max() >= _CUT_PEAK  # of a plateau, its end
-        return cut
+            slot, at = int(slots[i]), int(then[i])
+            if self._is_peak(slot, 0, at):
+                found[0, i] = self._recall(slot, 1, at - _BORDER_REACH, at + _LATE_END + 1).max() >= _PEAK
+            found[1, i] = self._is_peak(slot, 1, at)
+        return found
+
+    def _is_peak(self, slot: int, side: int, at: int) -> bool:
+        """Whether the boundary of that frame is high and the highest within `_WAIT` frames; of a plateau, its end."""
+        here = self._boundaries[slot, at % _MEMORY, side]
+        before, after = self._recall(slot, side, at - _WAIT, at), self._recall(slot, side, at + 1, at + _WAIT + 1)
+        return bool(here >= _PEAK and here >= before.max() and here > after.max())
 
     def _follow(
         self,
@@ -196,9 +201,9 @@ class SegmentDecoder:
         t: NDArray[np.int64],
         above: Flags,
         p: Floats,
-        cut: Flags | None,
+        peaks: Flags | None,
     ) -> list[tuple[int, Decision]]:
-        """One frame more of the regions alive: every argument but `slots` (N,), an entry for each of them."""
+        """One frame more of the regions alive: every argument but `slots` and `peaks` (N,), an entry for each of them."""
         at = slots[rows]
         region = self._regions[at, k]
         fresh = above & ~self._active[at, k]
@@ -216,10 +221,14 @@ class SegmentDecoder:
         begins = (p >= self._on[at]) & above & ~region["open"]
         due = region["open"] & (t >= region["due"])
         decisions: list[tuple[int, Decision]] = []
-        if cut is not None:
-            long = t - _CUT_WAIT - region["border"] >= self._lengths[at, 0]
-            for i in np.flatnonzero(cut & region["open"] & long & (p >= self._on[at])):
+        if peaks is not None:
+            peaks = peaks & region["open"] & (t - _WAIT - region["border"] >= self._lengths[at, 0])
+            high = p >= self._on[at]
+            for i in np.flatnonzero(peaks[0] & high):
                 decisions += self._cut(int(rows[i]), at[i], k[i], float(p[i]))
+            for i in np.flatnonzero(peaks[1] & ~high & ~ends):
+                decisions += self._close(rows[i], at[i], k[i], int(min(region["last"][i] + 1, t[i] - _WAIT)), "none")
+                due[i] = False
         if not (ends | begins | due).any():
             return decisions
         for i in np.flatnonzero(ends):
@@ -258,9 +267,9 @@ class SegmentDecoder:
         return Decision("started", key, int(k) + 1, border, t + 1, score, t)
 
     def _cut(self, row: int, slot: int, k: int, p: float) -> list[tuple[int, Decision]]:
-        """The open segment ends where the next one of its class has begun, `_CUT_WAIT` frames ago."""
+        """The open segment ends where the next one of its class has begun, `_WAIT` frames ago."""
         region, t = self._regions[slot, k], int(self._t[slot]) - 1
-        begin, label = t - _CUT_WAIT, int(k) + 1
+        begin, label = t - _WAIT, int(k) + 1
         start, border = int(region["start"]), int(region["border"])
         end = self._peak_frame(slot, 1, max(border + 2, begin - _BORDER_REACH), begin, begin)
         mean, peak = float(region["total"]) / (t + 1 - start), float(region["peak"])
@@ -268,7 +277,7 @@ class SegmentDecoder:
         ended = Decision("final", int(region["key"]), label, border, max(end, border + 1), score, t)
         key = int(self._keys[slot])
         self._keys[slot] = key + 1
-        total = p * (_CUT_WAIT + 1)  # the score's course since then is not kept; it is what it is now
+        total = p * (_WAIT + 1)  # the score's course since then is not kept; it is what it is now
         region["start"], region["border"], region["key"], region["peak"] = begin, begin, key, p
         region["total"], region["total_at_last"], region["last"], region["due"] = total, total, t, 0
         began = p * (0.3 + 0.7 * float(self._boundaries[slot, begin % _MEMORY, 0]))
@@ -300,7 +309,7 @@ class SegmentDecoder:
         label = int(k) + 1
         if end - start < self._lengths[slot, 0]:
             return [(int(row), Decision("retracted", key, label, border, end, peak, t, forced))]
-        mean = float(region["total_at_last"]) / (end - start)
+        mean = float(region["total_at_last"]) / (int(region["last"]) + 1 - start)
         if forced == "none":
             end = self._peak_frame(slot, 1, max(border + 2, end - _BORDER_REACH), t, end)
         end = max(end, border + 1)

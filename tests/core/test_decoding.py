@@ -118,6 +118,17 @@ def test_a_score_that_has_fallen_is_not_cut() -> None:
     assert [d.phase for d in found] == ["started", "final"]
 
 
+def test_a_score_that_lingers_ends_where_the_end_border_peaked() -> None:
+    """The score stays between the thresholds: only the border tells that it is over, five frames later."""
+    lingering = [0.9] * 30 + [0.3] * 40
+    found, _ = run(lingering, borders={30: (0.0, 0.7)})
+    assert [(d.phase, d.start, d.end, d.decided) for d in found] == [("started", 0, 1, 0), ("final", 0, 30, 35)]
+    assert found[-1].score == pytest.approx(0.9 * (0.9 * 30 + 0.3 * 6) / 36, abs=1e-5)
+    assert len(run(lingering, borders={30: (0.0, 0.3)})[0]) == 1, "a faint border ends nothing"
+    assert len(run([0.9] * 70, borders={30: (0.0, 0.7)})[0]) == 1, "nor does one while the score is high"
+    assert len(run([0.9] * 12 + [0.3] * 40, borders={12: (0.0, 0.7)})[0]) == 1, "nor is what is too short made final"
+
+
 def test_the_start_score_is_weighed_by_the_start_border() -> None:
     plain, _ = run([0.0] * 10 + [0.9] * 30)
     sure, _ = run([0.0] * 10 + [0.9] * 30, borders={9: (1.0, 0.0)})
