@@ -65,13 +65,15 @@ class DecodingOptions(BaseModel):
     min_duration: a score that holds less long is retracted. off_hang: how long a score may dip without ending the
     segment. max_duration: a score that holds longer is cut. Both are of the scores' own span; the boundary head then
     moves each border by a third of a second at the most. updates: seconds between `updated` events; 0 means none.
+
+    The defaults were chosen on people left out of training (docs/results.md).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    min_score: float = Field(default=0.4, gt=0, le=1)
-    off_score: float = Field(default=0.2, gt=0, le=1)
-    min_duration: float = Field(default=16 / 30, ge=0, le=60)
+    min_score: float = Field(default=0.5, gt=0, le=1)
+    off_score: float = Field(default=0.3, gt=0, le=1)
+    min_duration: float = Field(default=18 / 30, ge=0, le=60)
     off_hang: float = Field(default=3 / 30, ge=0, le=1.5)
     max_duration: float = Field(default=60.0, gt=0, le=3600)
     updates: float = Field(default=0.0, ge=0, le=60)

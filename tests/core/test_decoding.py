@@ -8,7 +8,12 @@ from poseline.decoding import Decision, DecodingOptions, SegmentDecoder
 from poseline.errors import StateError
 from poseline.segments import Forced
 
+PLAIN = DecodingOptions(min_score=0.4, off_score=0.2, min_duration=16 / 30)
 QUIET = np.zeros(2, np.float32)
+
+
+def with_(**changes: float) -> DecodingOptions:
+    return DecodingOptions.model_validate(PLAIN.model_dump() | changes)
 
 
 class Alone:
@@ -16,7 +21,7 @@ class Alone:
 
     def __init__(self, options: DecodingOptions | None = None, allowed: np.ndarray | None = None) -> None:
         self._decoder = SegmentDecoder(3, 2)
-        self._decoder.open(1, options or DecodingOptions(), allowed)
+        self._decoder.open(1, options or PLAIN, allowed)
 
     def push(self, p: np.ndarray, boundaries: np.ndarray) -> list[Decision]:
         return [one for _, one in self._decoder.push(np.array([1]), p[None], boundaries[None])]
@@ -137,7 +142,7 @@ def test_the_start_score_is_weighed_by_the_start_border() -> None:
 
 
 def test_longer_than_the_maximum_is_cut_by_force_and_goes_on() -> None:
-    found, _ = run([0.9] * 130, DecodingOptions(max_duration=2.0))
+    found, _ = run([0.9] * 130, with_(max_duration=2.0))
     finals = [(d.start, d.end, d.forced) for d in found if d.phase == "final"]
     assert finals == [(0, 60, "max_duration"), (60, 120, "max_duration")]
 
@@ -153,7 +158,7 @@ def test_flush_closes_what_is_open_and_says_why() -> None:
 
 
 def test_updates_come_at_their_interval() -> None:
-    found, _ = run([0.9] * 46 + [0.0] * 5, DecodingOptions(updates=0.5))
+    found, _ = run([0.9] * 46 + [0.0] * 5, with_(updates=0.5))
     assert [d.end for d in found if d.phase == "updated"] == [15, 30, 45]
 
 
@@ -165,7 +170,7 @@ def test_only_allowed_classes_are_decided() -> None:
 
 def test_impossible_options_are_refused() -> None:
     with pytest.raises(ValidationError, match=r"off_score 0\.5 is above min_score 0\.4"):
-        DecodingOptions(off_score=0.5)
+        with_(off_score=0.5)
 
 
 LEVELS = st.sampled_from([0.0, 0.1, 0.25, 0.45, 0.9])
@@ -175,7 +180,7 @@ LEVELS = st.sampled_from([0.0, 0.1, 0.25, 0.45, 0.9])
 @given(st.lists(st.tuples(LEVELS, LEVELS), min_size=1, max_size=150))
 def test_every_segment_lives_once(track: list[tuple[float, float]]) -> None:
     """started → updated* → (final | retracted), nothing after; finals in order of decision; spans well formed."""
-    decoder = Alone(DecodingOptions(min_duration=0.1, updates=0.2))
+    decoder = Alone(with_(min_duration=0.1, updates=0.2))
     found = [d for a, b in track for d in decoder.push(scores(a, b), borders(a, b))] + decoder.flush("close")
     assert decoder.flush("close") == [], "flushing left something open"
     check_lives(found, len(track))
@@ -200,9 +205,9 @@ def check_lives(found: list[Decision], frames: int) -> None:
 # --- many tracks side by side -----------------------------------------------------------------------------------------
 
 OPTIONS = (
-    DecodingOptions(min_duration=0.1, updates=0.2),
-    DecodingOptions(min_score=0.8, off_score=0.3, max_duration=1.0),
-    DecodingOptions(off_hang=0.0, min_duration=0.0),
+    with_(min_duration=0.1, updates=0.2),
+    with_(min_score=0.8, off_score=0.3, max_duration=1.0),
+    with_(off_hang=0.0, min_duration=0.0),
 )
 TRACK = st.lists(st.tuples(LEVELS, LEVELS), min_size=1, max_size=80)
 
@@ -260,7 +265,7 @@ def test_a_saved_track_goes_on_elsewhere(before: list, after: list) -> None:
 
 def test_a_state_of_other_classes_is_refused() -> None:
     decoder = SegmentDecoder(1, 3)
-    decoder.open(0, DecodingOptions())
+    decoder.open(0, PLAIN)
     decoder.push(np.array([0]), np.array([[0, 0, 0, 1]], np.float32), QUIET[None])
     with pytest.raises(StateError, match="of 2 classes here"):
         SegmentDecoder(1, 2).load(0, decoder.save(0))
@@ -274,7 +279,7 @@ def adjusted(
 ) -> list[Decision]:
     """One class with these scores, `later` in force from frame `at` on."""
     decoder = SegmentDecoder(3, 2)
-    decoder.open(1, first or DecodingOptions())
+    decoder.open(1, first or PLAIN)
     found: list[Decision] = []
     for t, p in enumerate(track):
         if t == at:
@@ -290,43 +295,43 @@ def told(found: list[Decision]) -> list[tuple]:
 def test_a_higher_threshold_stops_starts_and_ends_nothing() -> None:
     """Two actions at 0.6, and the threshold rises within the first: it goes on, the second never begins."""
     track = [0.6] * 40 + [0.0] * 10 + [0.6] * 40 + [0.0] * 10
-    found = adjusted(track, 20, DecodingOptions(min_score=0.8))
+    found = adjusted(track, 20, with_(min_score=0.8))
     assert told(found) == [("started", 0, 0, 1, "none"), ("final", 0, 0, 40, "none")]
-    assert told(adjusted(track, 0, DecodingOptions(min_score=0.8))) == []
+    assert told(adjusted(track, 0, with_(min_score=0.8))) == []
 
 
 def test_a_lower_threshold_lets_start_what_is_under_way() -> None:
     track = [0.0] * 5 + [0.3] * 40 + [0.0] * 10
-    found = adjusted(track, 25, DecodingOptions(min_score=0.25))
+    found = adjusted(track, 25, with_(min_score=0.25))
     assert told(found) == [("started", 0, 5, 26, "none"), ("final", 0, 5, 45, "none")]
 
 
 def test_a_lower_maximum_cuts_what_is_open_at_once() -> None:
-    found = adjusted([0.9] * 50, 40, DecodingOptions(max_duration=1.0, min_duration=0.0))
+    found = adjusted([0.9] * 50, 40, with_(max_duration=1.0, min_duration=0.0))
     assert told(found)[:2] == [("started", 0, 0, 1, "none"), ("final", 0, 0, 41, "max_duration")]
-    found = adjusted([0.9] * 50, 10, DecodingOptions(max_duration=1.0))
+    found = adjusted([0.9] * 50, 10, with_(max_duration=1.0))
     assert told(found)[1] == ("final", 0, 0, 30, "max_duration")
 
 
 def test_a_higher_maximum_spares_what_is_open() -> None:
-    found = adjusted([0.9] * 50, 20, DecodingOptions(), DecodingOptions(max_duration=1.0))
+    found = adjusted([0.9] * 50, 20, PLAIN, with_(max_duration=1.0))
     assert told(found) == [("started", 0, 0, 1, "none"), ("final", 0, 0, 50, "close")]
 
 
 def test_updates_begin_and_end_with_the_wish_for_them() -> None:
-    often = DecodingOptions(updates=0.5)
+    often = with_(updates=0.5)
     assert [d.end for d in adjusted([0.9] * 70, 20, often) if d.phase == "updated"] == [30, 45, 60]
-    assert [d.end for d in adjusted([0.9] * 70, 20, DecodingOptions(), often) if d.phase == "updated"] == [15]
+    assert [d.end for d in adjusted([0.9] * 70, 20, PLAIN, often) if d.phase == "updated"] == [15]
 
 
 def test_a_class_no_longer_wanted_ends_where_it_was_last_seen() -> None:
-    found = adjusted([0.9] * 60, 30, DecodingOptions(), allowed=np.array([False, True]))
+    found = adjusted([0.9] * 60, 30, PLAIN, allowed=np.array([False, True]))
     assert told(found) == [("started", 0, 0, 1, "none"), ("final", 0, 0, 30, "none")]
     assert found[-1].decided == 33, "the hang has passed"
 
 
 def test_a_longer_minimum_retracts_what_ends_too_early_for_it() -> None:
-    found = adjusted([0.9] * 40 + [0.0] * 10, 20, DecodingOptions(min_duration=2.0))
+    found = adjusted([0.9] * 40 + [0.0] * 10, 20, with_(min_duration=2.0))
     assert [one.phase for one in found] == ["started", "retracted"]
 
 

@@ -239,6 +239,18 @@ def test_a_server_that_goes_is_said(serve: Callable[..., ServerProcess], console
     one.complaints.clear()  # the browser itself complains about sockets that it cannot open
 
 
+def test_the_console_says_where_the_model_does_not_know(
+    serve: Callable[..., ServerProcess], console: Callable[..., Console], poses: Path, tmp_path: Path
+) -> None:
+    write_bundle(tmp_path / "models", unknown_below=0.999)
+    one = console(serve(tmp_path / "models").ready())
+    assert one.page.inner_text("#scores-of") == "Scores"
+    one.play_file(poses)
+    one.page.wait_for_selector("#unknown")
+    assert any(message.get("unknown") for message in one.of("scores"))
+    assert one.page.inner_text("#unknown") == "unknown"
+
+
 def _tab_to(page: Page, selector: str) -> None:
     for _ in range(40):
         if page.evaluate("(selector) => document.activeElement.matches(selector)", selector):
@@ -257,15 +269,3 @@ def _download(page: Page, button: str, folder: Path) -> Path:
     target = folder / download.value.suggested_filename
     download.value.save_as(target)
     return target
-
-
-def test_the_console_says_where_the_model_does_not_know(
-    serve: Callable[..., ServerProcess], console: Callable[..., Console], poses: Path, tmp_path: Path
-) -> None:
-    write_bundle(tmp_path / "models", unknown_below=0.999)
-    one = console(serve(tmp_path / "models").ready())
-    assert one.page.inner_text("#scores-of") == "Scores"
-    one.play_file(poses)
-    one.page.wait_for_selector("#unknown")
-    assert any(message.get("unknown") for message in one.of("scores"))
-    assert one.page.inner_text("#scores-of") == "Scores unknown"

@@ -70,8 +70,9 @@ def test_a_recording_is_told_the_same(doubtful: ServerProcess, server: ServerPro
     assert isinstance(answer.scores, list)
     assert isinstance(plain.scores, list)
     (scores,), (others,) = answer.scores, plain.scores
-    assert scores.unknown == [top[0][1] < BELOW for top in scores.top]
-    assert set(scores.unknown) == {True, False}
+    expected = [top[0][1] < BELOW for top in scores.top]
+    assert scores.unknown == expected
+    assert set(expected) == {True, False}
     assert others.unknown is UNSET
     assert (scores.t, scores.top, answer.segments) == (others.t, others.top, plain.segments)
 

@@ -62,6 +62,8 @@ def bundle(run: Path, tmp_path_factory: pytest.TempPathFactory) -> ModelBundle:
             research_only=False,
             description="for a test",
             license_text="Apache-2.0",
+            temperature=1.25,
+            unknown_below=0.35,
         )
     )
 
@@ -149,6 +151,8 @@ def test_the_card_says_what_must_be_said(bundle: ModelBundle) -> None:
     card = (bundle.path / "README.md").read_text()
     assert "Not a medical device" in card
     assert "Apache-2.0" in card
+    assert "calibrated on people held out (temperature 1.25)" in card
+    assert 'less than 0.35, the answer is "unknown"' in card
 
 
 def test_a_bundle_runs_in_process(bundle: ModelBundle) -> None:

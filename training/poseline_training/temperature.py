@@ -7,10 +7,13 @@ changes no ranking of a frame's classes, and `export` folds it into the network'
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from poseline.errors import InputError
 from poseline.skeleton import Floats
 from poseline_training.metrics.frames import Labels
+
+Logits = NDArray[np.float64]
 
 COLDEST, HOTTEST = 0.05, 20.0
 _STEPS, _CLOSE = 60, 1e-6
@@ -45,18 +48,18 @@ def fit_temperature(scores: Floats, labels: Labels) -> float:
     return float(1 / sharpness)
 
 
-def _slope(logits: Floats, true: Floats, sharpness: float) -> tuple[float, float]:
+def _slope(logits: Logits, true: Logits, sharpness: float) -> tuple[float, float]:
     """First and second derivative of the mean negative log likelihood by 1/T = sharpness."""
     p = np.exp(_log_softmax(logits * sharpness))
     mean = (p * logits).sum(1)
     return float((mean - true).mean()), float((p * (logits - mean[:, None]) ** 2).sum(1).mean())
 
 
-def _logits(scores: Floats) -> Floats:
+def _logits(scores: Floats) -> Logits:
     """Up to a constant of each row; a score that float32 holds no more is taken for the least that it holds."""
-    return np.log(np.maximum(scores, np.finfo(np.float32).tiny))
+    return np.log(np.maximum(scores, np.finfo(np.float32).tiny), dtype=np.float64)
 
 
-def _log_softmax(logits: Floats) -> Floats:
+def _log_softmax(logits: Logits) -> Logits:
     shifted = logits - logits.max(1, keepdims=True)
     return shifted - np.log(np.exp(shifted).sum(1, keepdims=True))
