@@ -185,7 +185,6 @@ class ExportSettings(Settings):
     temperature, twin_temperature: what the classes' logits are divided by, as fitted on people held out
     (`temperature.fit_temperature`). decoding, unknown_below: as in the manifest.
     robustness: sets that are bent in every way the model claims to bear.
-    rivals: name → bundle folder, evaluated on the same sets for the card.
     """
 
     name: str
@@ -208,4 +207,3 @@ class ExportSettings(Settings):
     data: DataSettings = DataSettings()
     evaluate: tuple[EvaluationSet, ...] = ()
     robustness: tuple[EvaluationSet, ...] = ()
-    rivals: dict[str, Path] = Field(default_factory=dict)

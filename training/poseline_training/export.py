@@ -29,7 +29,7 @@ from poseline.whole import check_whole
 from poseline_training.augment import augment
 from poseline_training.card import write_card
 from poseline_training.config import AugmentSettings, EvaluationSet, ExportSettings
-from poseline_training.evaluate import StreamedSequence, evaluate, report, stream_all
+from poseline_training.evaluate import StreamedSequence, report, stream_all
 from poseline_training.finetune import finetuned
 from poseline_training.network.fusion import REACH
 from poseline_training.network.levels import Level, Steps
@@ -253,21 +253,13 @@ def _sequences(settings: ExportSettings, one: EvaluationSet) -> list[LabelledSeq
 def _measure(
     settings: ExportSettings, bundle: ModelBundle, streamed: dict[str, list[StreamedSequence]]
 ) -> dict[str, Any]:
-    """`sets`: corpus → this bundle in full, the rivals in short. `robustness`: corpus → condition → figures."""
-    data = settings.data
-    sets: dict[str, Any] = {}
-    for one in settings.evaluate:
-        sets[one.corpus] = {
-            "split": one.split,
-            "poseline": report(streamed[one.corpus], bundle.manifest.classes),
-        }
-        for name, folder in settings.rivals.items():
-            rival = ModelBundle.open(folder)
-            measured = evaluate(rival.manifest, open_scorer(rival), data.root / one.corpus, one.split, data.label_map)
-            measured.pop("classes")
-            sets[one.corpus][name] = measured
+    """`sets`: corpus → split and figures. `robustness`: corpus → condition → figures."""
+    sets = {
+        one.corpus: {"split": one.split, "poseline": report(streamed[one.corpus], bundle.manifest.classes)}
+        for one in settings.evaluate
+    }
     bent = {
-        one.corpus: robustness(bundle.manifest, open_scorer(bundle), _sequences(settings, one), data.label_map)
+        one.corpus: robustness(bundle.manifest, open_scorer(bundle), _sequences(settings, one), settings.data.label_map)
         for one in settings.robustness
     }
     return {"sets": sets, "robustness": bent}

@@ -23,7 +23,6 @@ from poseline_training.pretrain import pretrained_weights
 from poseline_training.running import RESOLVED, TrainingModule, checkpoint, make_trainer, start
 from poseline_training.sampling import LabelledBatches
 
-
 _OTHERS = 0.25
 """Share of the loss of all heads but the first, which is the one that most will use."""
 
