@@ -31,6 +31,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore"),
 ]
 
+TEMPERATURE = 1.25
 TINY = {
     "steps": 6,
     "batch": 2,
@@ -62,7 +63,7 @@ def bundle(run: Path, tmp_path_factory: pytest.TempPathFactory) -> ModelBundle:
             research_only=False,
             description="for a test",
             license_text="Apache-2.0",
-            temperature=1.25,
+            temperature=TEMPERATURE,
             unknown_below=0.35,
         )
     )
@@ -129,7 +130,7 @@ def test_the_bundle_is_the_network_over_the_full_sequence(run: Path, bundle: Mod
     scores, boundaries = open_scorer(bundle).replay(golden.poses)
     with torch.no_grad():
         logits, borders = network(torch.from_numpy(golden.poses))
-    assert np.abs(scores - logits.softmax(-1).numpy()).max() < 1e-5
+    assert np.abs(scores - (logits / TEMPERATURE).softmax(-1).numpy()).max() < 1e-5
     assert np.abs(boundaries - borders.sigmoid().numpy()).max() < 1e-5
 
 
