@@ -93,5 +93,5 @@ class Localizer(nn.Module):
     def temper(self, temperature: float) -> None:
         """Divide the class logits, in the weights: at no cost (temperature scaling, Guo et al., ICML 2017)."""
         with torch.no_grad():
-            self.classify.weight /= temperature
-            self.classify.bias /= temperature
+            self.classify.weight.div_(temperature)
+            self.classify.bias.div_(temperature)
