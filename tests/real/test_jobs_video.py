@@ -83,7 +83,7 @@ def test_frames_are_counted_alike_where_they_are_uneven(
 ) -> None:
     """A camera that gives half as many pictures after seven seconds."""
     clip = tmp_path / "uneven.mp4"
-    with av.open(str(data / "video" / "lateral_raise_single.mp4")) as source, av.open(str(clip), "w") as out:
+    with av.open(str(data / "video" / "walk_side_gaps.mp4")) as source, av.open(str(clip), "w") as out:
         stream = out.add_stream("libx264", rate=30)
         stream.codec_context.time_base = Fraction(1, 30)
         stream.width, stream.height = source.streams.video[0].width, source.streams.video[0].height
@@ -109,7 +109,7 @@ def test_frames_are_counted_alike_where_they_are_uneven(
     assert json.loads(said) == json.loads(ran.stdout)
 
 
-@pytest.mark.parametrize("name", ["lateral_raise_single.mp4", "walk_side_gaps.mp4"])
+@pytest.mark.parametrize("name", ["outdoor_two_people.mp4", "walk_side_gaps.mp4"])
 def test_a_job_says_what_the_command_line_says(video_server: ServerProcess, data: Path, name: str) -> None:
     clip = data / "video" / name
     path = send(video_server, clip)
