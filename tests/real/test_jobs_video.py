@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import httpx
@@ -78,6 +79,18 @@ def test_every_clip_succeeds(video_server: ServerProcess, data: Path, tmp_path: 
         assert frames[one.start_frame]["t"] == pytest.approx(one.start, abs=1 / 30)
 
 
+def localized_here(clip: Path, form: str) -> Any:
+    """What `poseline localize` prints of a video, in a process without anything on its PATH."""
+    ran = subprocess.run(
+        [sys.executable, "-W", "ignore", "-m", "poseline_cli", "localize", str(clip), "--format", form],
+        env={"PYTHONPATH": os.pathsep.join(path for path in sys.path if path), "PATH": ""},
+        cwd=PROJECT,
+        capture_output=True,
+        check=True,
+    )
+    return json.loads(ran.stdout)
+
+
 def test_frames_are_counted_alike_where_they_are_uneven(
     video_server: ServerProcess, data: Path, tmp_path: Path
 ) -> None:
@@ -96,33 +109,21 @@ def test_frames_are_counted_alike_where_they_are_uneven(
             out.mux(stream.encode(picture))
         out.mux(stream.encode(None))
     path = send(video_server, clip)
-    ran = subprocess.run(
-        [sys.executable, "-W", "ignore", "-m", "poseline_cli", "localize", str(clip), "--format", "labelstudio"],
-        env={"PYTHONPATH": os.pathsep.join(path for path in sys.path if path), "PATH": ""},
-        cwd=PROJECT,
-        capture_output=True,
-        check=True,
-    )
+    printed = localized_here(clip, "labelstudio")
     assert over(video_server, path)["state"] == "succeeded"
     assert found(video_server, path)
     said = httpx.get(f"{video_server.url}{path}/result?format=labelstudio").content
-    assert json.loads(said) == json.loads(ran.stdout)
+    assert json.loads(said) == printed
 
 
 @pytest.mark.parametrize("name", ["outdoor_two_people.mp4", "walk_side_gaps.mp4"])
 def test_a_job_says_what_the_command_line_says(video_server: ServerProcess, data: Path, name: str) -> None:
     clip = data / "video" / name
     path = send(video_server, clip)
-    ran = subprocess.run(
-        [sys.executable, "-W", "ignore", "-m", "poseline_cli", "localize", str(clip), "--format", "json"],
-        env={"PYTHONPATH": os.pathsep.join(path for path in sys.path if path), "PATH": ""},
-        cwd=PROJECT,
-        capture_output=True,
-        check=True,
-    )
+    printed = localized_here(clip, "json")
     keys = ("track_id", "label", "start", "end", "score")
-    printed = [[one[key] for key in keys] for one in json.loads(ran.stdout)["segments"]]
+    here = [[one[key] for key in keys] for one in printed["segments"]]
     assert over(video_server, path)["state"] == "succeeded"
     said = found(video_server, path)
     assert said
-    assert [[getattr(one, key) for key in keys] for one in said] == printed
+    assert [[getattr(one, key) for key in keys] for one in said] == here

@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from poseline.skeleton import BODY16
-from poseline.stepping import StepScorer
 from poseline_training.network.localizer import Body, Localizer
 from poseline_training.network.steps import deployed
+from torch_steps import torch_scorer
 
 STEPPED: dict[Body, int] = {"strided_u": 96, "gru": 96, "linear": 0, "tcn": 72, "transformer": 96, "stgcn": 96}
 CAUSAL: dict[Body, int] = {**STEPPED, "skateformer": 96}
@@ -46,18 +46,6 @@ def stepped(request: pytest.FixtureRequest) -> Localizer:
     return lively(request.param)
 
 
-def scorer(network: Localizer, slots: int = 8) -> StepScorer:
-    steps = deployed(network)
-    modules = {level.name: level.module for level in steps.levels}
-
-    def run(level: str, feeds: dict[str, np.ndarray]) -> list[np.ndarray]:
-        with torch.no_grad():
-            out = modules[level](*(torch.from_numpy(value) for value in feeds.values()))
-        return [one.numpy() for one in (out if isinstance(out, tuple) else (out,))]
-
-    return StepScorer(steps.spec(), run, slots)
-
-
 def full(network: Localizer, poses: torch.Tensor) -> np.ndarray:
     with torch.no_grad():
         return network(poses)[0].softmax(-1).numpy()
@@ -65,7 +53,7 @@ def full(network: Localizer, poses: torch.Tensor) -> np.ndarray:
 
 def test_frame_by_frame_equals_the_full_sequence(stepped: Localizer) -> None:
     poses = motion(3)
-    scores, boundaries = scorer(stepped).replay(poses.numpy())
+    scores, boundaries = torch_scorer(stepped).replay(poses.numpy())
     with torch.no_grad():
         logits, borders = stepped(poses)
     assert np.abs(scores - logits.softmax(-1).numpy()).max() < 1e-5
@@ -79,7 +67,7 @@ def test_streams_that_come_and_go_do_not_touch_one_another(data: st.DataObject) 
     """Random batches of streams at random times on reused slots: each as if it were alone."""
     torch.manual_seed(0)
     network = Localizer(BODY16, 5, "strided_u", 96).eval()
-    engine = scorer(network, slots=4)
+    engine = torch_scorer(network, slots=4)
     poses = motion(6, 40, seed=1)
     expected = full(network, poses)
     live: dict[int, int] = {}  # stream → slot
@@ -102,7 +90,7 @@ def test_streams_that_come_and_go_do_not_touch_one_another(data: st.DataObject) 
 def test_dropping_the_state_would_be_seen(stepped: Localizer) -> None:
     """The negative control of the tests above."""
     poses = motion(1)
-    engine = scorer(stepped)
+    engine = torch_scorer(stepped)
     slot = np.array([engine.open()])
     forgetful = []
     for t in range(T):

@@ -10,13 +10,13 @@ from rich.console import Console
 
 from poseline.errors import InputError
 from poseline.skeleton import BODY16
-from poseline.stepping import StepScorer
 from poseline_training.config import ExportSettings, FinetuneSettings
 from poseline_training.export import write_bundle
 from poseline_training.network.localizer import BODIES, Body, Localizer
 from poseline_training.network.rivals.skateformer import _partition_attention
 from poseline_training.network.rivals.windows import attention, banded
 from poseline_training.network.steps import deployed
+from torch_steps import torch_scorer
 
 CONFIGS = Path(__file__).parents[2] / "training" / "configs"
 VIEWS = {"linear": 33, "tcn": 253, "transformer": 260, "stgcn": 127, "skateformer": 129}
@@ -73,15 +73,7 @@ def test_a_frame_sees_as_far_back_as_it_says(body: Body) -> None:
 def test_rings_that_have_come_round_change_nothing(body: Body) -> None:
     """Longer than every ring and than the long memory's delay, from a stream that starts beside an older one."""
     network, T = lively(body, 96), 330
-    steps = deployed(network)
-    modules = {level.name: level.module for level in steps.levels}
-
-    def run(level: str, feeds: dict[str, np.ndarray]) -> list[np.ndarray]:
-        with torch.no_grad():
-            out = modules[level](*(torch.from_numpy(value) for value in feeds.values()))
-        return [one.numpy() for one in (out if isinstance(out, tuple) else (out,))]
-
-    engine, motion = StepScorer(steps.spec(), run, 4), poses(2, T)
+    engine, motion = torch_scorer(network, 4), poses(2, T)
     engine.replay(poses(3, 50, 1).numpy())  # former owners of the slots
     scores, boundaries = engine.replay(motion.numpy())
     with torch.no_grad():

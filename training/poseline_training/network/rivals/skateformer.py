@@ -24,7 +24,7 @@ from poseline.errors import InputError
 from poseline.skeleton import SkeletonLayout
 from poseline_training.network.encoder import by_joint
 from poseline_training.network.graph import LinearBlock
-from poseline_training.network.rivals.windows import attention, banded, blocks, with_previous
+from poseline_training.network.rivals.windows import attention, banded, blocks, feed_forward, with_previous
 
 _PARTS = (
     ("neck", "left_shoulder", "left_elbow", "left_wrist"),
@@ -74,13 +74,7 @@ class _Block(nn.Module):
         self.read = nn.Sequential(nn.LayerNorm(_CHANNELS), nn.Linear(_CHANNELS, 3 * _CHANNELS))
         self.bias = nn.Parameter(torch.zeros(4, members, members, _SPAN + 1))
         self.mix = nn.Sequential(nn.Linear(_CHANNELS, _CHANNELS), nn.Dropout(dropout))
-        self.feed = nn.Sequential(
-            nn.LayerNorm(_CHANNELS),
-            nn.Linear(_CHANNELS, 2 * _CHANNELS),
-            nn.ReLU(),
-            nn.Linear(2 * _CHANNELS, _CHANNELS),
-            nn.Dropout(dropout),
-        )
+        self.feed = feed_forward(_CHANNELS, dropout)
 
     def forward(self, x: Tensor) -> Tensor:
         relations = self.read(x).unflatten(-1, (3, 4, -1)).movedim((-3, -2), (0, 1)).unbind(1)

@@ -24,7 +24,7 @@ from poseline.skeleton import SkeletonLayout
 from poseline_training.network.encoder import JointStem
 from poseline_training.network.graph import LinearBlock
 from poseline_training.network.levels import Level, Steps
-from poseline_training.network.rivals.windows import attention, banded, blocks, with_previous
+from poseline_training.network.rivals.windows import attention, banded, blocks, feed_forward, with_previous
 
 _SHORT = 64
 """Frames of the short memory, the newest not counted."""
@@ -100,13 +100,7 @@ class _Layer(nn.Module):
         self.ask = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, width))
         self.by_row = nn.Parameter(torch.zeros(_HEADS, 1, _LONG))
         self.recalled = nn.Sequential(nn.Linear(width, width), nn.Dropout(dropout))
-        self.feed = nn.Sequential(
-            nn.LayerNorm(width),
-            nn.Linear(width, 2 * width),
-            nn.ReLU(),
-            nn.Linear(2 * width, width),
-            nn.Dropout(dropout),
-        )
+        self.feed = feed_forward(width, dropout)
 
     def forward(
         self,

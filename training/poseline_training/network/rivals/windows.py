@@ -1,11 +1,18 @@
-"""Attention of every frame to itself and the `span` frames before it, at a cost that grows with the frames, not with their
-square: frames in blocks of `span`, each block against itself and the one before.
+"""What rivals with attention share: attention of every frame to itself and the `span` frames before it, at a cost that grows
+with the frames, not with their square (blocks of `span` frames, each against itself and the one before); what follows it.
 """
 
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+
+def feed_forward(width: int, dropout: float) -> nn.Sequential:
+    """(…, width) → (…, width): what a transformer's block adds after its attention."""
+    return nn.Sequential(
+        nn.LayerNorm(width), nn.Linear(width, 2 * width), nn.ReLU(), nn.Linear(2 * width, width), nn.Dropout(dropout)
+    )
 
 
 def attention(queries: Tensor, keys: Tensor, values: Tensor, bias: Tensor) -> Tensor:
