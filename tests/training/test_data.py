@@ -43,7 +43,7 @@ def poses(frames: int = 90) -> np.ndarray:
 
 def test_a_batch_is_a_function_of_its_number(data: TrainingData) -> None:
     settings = FinetuneSettings(batch=3, frames=64)
-    one, other = LabelledBatches(data, settings, 24), LabelledBatches(data, settings, 24)
+    one, other = LabelledBatches(data, settings), LabelledBatches(data, settings)
     for n in (0, 5):
         assert all(torch.equal(a, b) for a, b in zip(one[n], other[n], strict=True))
     assert not torch.equal(one[0][0], one[1][0])
@@ -81,6 +81,27 @@ def test_a_crop_of_a_short_recording_is_the_recording() -> None:
     cropped, labels, from_start = Cropper(TrainingSet("s", (one,), 1.0, 0.0)).crop(100, np.random.default_rng(0))
     assert len(cropped) == len(labels) == 40
     assert from_start
+
+
+@pytest.mark.parametrize("restitch", [0.0, 1.0])
+def test_balance_shows_the_rare_class_as_often_as_its_frequency_to_that_power(restitch: float) -> None:
+    """Class 1 has 15 recordings, class 2 has 1, of 30 action frames each."""
+
+    def recording(label: int) -> TrainingSequence:
+        return TrainingSequence(poses(60), np.r_[np.zeros(15), np.full(30, label), np.zeros(15)].astype(np.int64), "p")
+
+    one = TrainingSet("s", tuple(recording(label) for label in [1] * 15 + [2]), 1.0, restitch)
+    data = TrainingData(("background", "often", "rare"), (one,))
+
+    def rare_share(balance: float) -> float:
+        cropper, rng = Cropper(one, data.draw_weights(balance)), np.random.default_rng(0)
+        labels = np.concatenate([cropper.crop(240, rng)[1] for _ in range(400)])
+        return float((labels == 2).sum() / (labels > 0).sum())
+
+    assert rare_share(0.0) == pytest.approx(1 / 16, abs=0.03)
+    assert rare_share(0.5) == pytest.approx(15**0.5 / (15 + 15**0.5), abs=0.04)
+    assert rare_share(1.0) == pytest.approx(1 / 2, abs=0.05)
+    assert data.draw_weights(0.0) is None
 
 
 def test_resampling_keeps_labels_beside_their_poses() -> None:

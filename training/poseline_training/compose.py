@@ -45,9 +45,9 @@ def join(pieces: list[Piece], frames: int, rng: Generator) -> Piece:
     return join_prepared(Joiner(pieces), frames, rng)
 
 
-def join_prepared(joiner: Joiner, frames: int, rng: Generator) -> Piece:
-    """As `join`, of pieces that were looked at before."""
-    drawn = (int(rng.integers(len(joiner.pieces))) for _ in count())
+def join_prepared(joiner: Joiner, frames: int, rng: Generator, chances: NDArray[np.float64] | None = None) -> Piece:
+    """As `join`, of pieces that were looked at before. chances: of each piece; None = all alike."""
+    drawn = (int(rng.choice(len(joiner.pieces), p=chances)) for _ in count())
     poses: list[Floats] = []
     labels: list[NDArray[np.int64]] = []
     have = 0
@@ -64,19 +64,23 @@ def join_prepared(joiner: Joiner, frames: int, rng: Generator) -> Piece:
 
 
 class Cropper:
-    """Random stretches of one set."""
+    """Random stretches of one set. weights: (1 + K,) `TrainingData.draw_weights`."""
 
-    def __init__(self, training_set: TrainingSet) -> None:
+    def __init__(self, training_set: TrainingSet, weights: NDArray[np.float64] | None = None) -> None:
         self._sequences = training_set.sequences
         self._restitch = training_set.restitch
         self._people = [Joiner(pieces) for pieces in cut(training_set.sequences)] if training_set.restitch else []
-        lengths = np.array([len(s.labels) for s in self._sequences], float)
-        self._chances = lengths / lengths.sum()
+        self._piece_chances = [
+            None if weights is None else _normalised([_rarity(y, weights) for _, y in one.pieces])
+            for one in self._people
+        ]
+        self._chances = _normalised([len(s.labels) * _rarity(s.labels, weights) for s in self._sequences])
 
     def crop(self, frames: int, rng: Generator) -> tuple[Floats, NDArray[np.int64], bool]:
         """At most `frames` frames: poses (T, 16, 4), labels (T,), and whether they begin where the recording does."""
         if self._people and rng.random() < self._restitch:
-            poses, labels = join_prepared(self._people[rng.integers(len(self._people))], frames, rng)
+            person = int(rng.integers(len(self._people)))
+            poses, labels = join_prepared(self._people[person], frames, rng, self._piece_chances[person])
             return poses, labels, False
         one = self._sequences[rng.choice(len(self._sequences), p=self._chances)]
         T = len(one.labels)
@@ -85,6 +89,16 @@ class Cropper:
         # Reaching over both ends makes starts and ends of recordings as frequent as their middles.
         start = int(np.clip(rng.integers(-frames // 4, T - frames + frames // 4), 0, T - frames))
         return one.poses[start : start + frames], one.labels[start : start + frames], start == 0
+
+
+def _rarity(labels: NDArray[np.int64], weights: NDArray[np.float64] | None) -> float:
+    """Mean weight of the action frames; 1 where there are none."""
+    action = labels[labels > 0]
+    return float(weights[action].mean()) if weights is not None and len(action) else 1.0
+
+
+def _normalised(weights: list[float]) -> NDArray[np.float64]:
+    return np.array(weights) / sum(weights)
 
 
 def recomposed(folder: Path, split: str, seed: int) -> list[LabelledSequence]:

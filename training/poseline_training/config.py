@@ -137,7 +137,8 @@ class FinetuneSettings(RunSettings):
 
     class_weight: classes weigh frequency^-class_weight in the loss. prior: their logits are shifted by prior times the log
     of their frequency while training (Menon et al., ICLR 2021), which favours the rare where it is 1. border_weight: of the
-    boundary loss. average: decay of the weights' running mean, which is what is kept. init: a pretraining run.
+    boundary loss. balance: recordings and pieces are drawn by the rarity of their frames' classes, frequency^-balance.
+    average: decay of the weights' running mean, which is what is kept. init: a pretraining run.
 
     teachers: finished runs, whose mean answer is taught beside the labels (Hinton et al., 2015); teaching: its share of the
     loss.
@@ -146,6 +147,7 @@ class FinetuneSettings(RunSettings):
     weight_decay: float = 0.02
     class_weight: float = 0.15
     prior: float = 0.0
+    balance: float = Field(default=0.0, ge=0)
     label_smoothing: float = 0.05
     border_weight: float = 0.5
     average: float = 0.995

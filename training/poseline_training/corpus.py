@@ -51,6 +51,19 @@ class TrainingData:
             shares += one.weight * counts / max(1, counts.sum())
         return shares / shares.sum()
 
+    def draw_weights(self, balance: float) -> NDArray[np.float64] | None:
+        """(1 + K,) class share^-balance, of mean 1 over action frames; None where all are alike.
+
+        Background is in every recording: it weighs nothing, neither way.
+        """
+        if not balance:
+            return None
+        shares = np.clip(self.class_shares(), 1e-4, None)
+        shares[0] = 0
+        weights = np.zeros(len(shares))
+        weights[1:] = shares[1:] ** -balance
+        return weights * (shares.sum() / (weights @ shares))
+
 
 def common_labels(sequence: LabelledSequence, label_map: Path | None) -> tuple[str, ...]:
     """The sequence's own class names, as the common ones."""

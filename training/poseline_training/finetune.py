@@ -98,7 +98,7 @@ def finetune(settings: FinetuneSettings, folder: Path, resume: bool = False) -> 
     if settings.init:
         module.network.load_state_dict(pretrained_weights(settings.init), strict=False)
         module.average.module.load_state_dict(module.network.state_dict())
-    start(trainer, module, LabelledBatches(data, settings, settings.context), folder, resume)
+    start(trainer, module, LabelledBatches(data, settings), folder, resume)
 
 
 def _teachers(folders: tuple[Path, ...], classes: tuple[str, ...]) -> list[Localizer]:

@@ -17,17 +17,23 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from poseline.skeleton import Floats
 from poseline_training.augment import augment, resample
 from poseline_training.compose import Cropper
-from poseline_training.config import RunSettings
+from poseline_training.config import FinetuneSettings, RunSettings
 from poseline_training.corpus import TrainingData
 
 
 class ClipMaker:
     """One random clip of `frames` frames: poses before augmentation, and labels."""
 
-    def __init__(self, data: TrainingData, settings: RunSettings, context: int) -> None:
+    def __init__(
+        self,
+        data: TrainingData,
+        settings: RunSettings,
+        context: int = 0,
+        draw_weights: NDArray[np.float64] | None = None,
+    ) -> None:
         self._settings = settings
         self._context = context
-        self._croppers = [Cropper(one) for one in data.sets]
+        self._croppers = [Cropper(one, draw_weights) for one in data.sets]
         weights = np.array([one.weight for one in data.sets])
         self._chances = weights / weights.sum()
 
@@ -46,8 +52,8 @@ class ClipMaker:
 class LabelledBatches(Dataset[tuple[Tensor, Tensor]]):
     """Batch n: poses (B, T, 16, 4), labels (B, T)."""
 
-    def __init__(self, data: TrainingData, settings: RunSettings, context: int) -> None:
-        self._clips = ClipMaker(data, settings, context)
+    def __init__(self, data: TrainingData, settings: FinetuneSettings) -> None:
+        self._clips = ClipMaker(data, settings, settings.context, data.draw_weights(settings.balance))
         self._settings = settings
 
     def __getitem__(self, n: int) -> tuple[Tensor, Tensor]:
@@ -61,7 +67,7 @@ class TwoViews(Dataset[tuple[Tensor, Tensor, Tensor]]):
     """Batch n: two views (B, T, 16, 4) of the same clips, the first bent further; (B, T) which frames are real."""
 
     def __init__(self, data: TrainingData, settings: RunSettings) -> None:
-        self._clips = ClipMaker(data, settings, 0)
+        self._clips = ClipMaker(data, settings)
         self._settings = settings
 
     def __getitem__(self, n: int) -> tuple[Tensor, Tensor, Tensor]:
