@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from poseline_training.metrics.calibration import class_error, reliability, selective, top_reliability
+from poseline_training.metrics.early import early_accuracy
 from poseline_training.metrics.frames import calibrated_ap, frame_accuracy, frame_ap, frame_f1
 
 SCORES = np.array([[0.9, 0.1], [0.4, 0.6], [0.2, 0.8], [0.7, 0.3]], np.float32)
@@ -118,3 +119,16 @@ def test_unknown_below_a_threshold() -> None:
     share, accuracy = selective(SCORES, LABELS, 0.95)
     assert share == 0
     assert np.isnan(accuracy)
+
+
+def test_early_accuracy_by_hand() -> None:
+    """Class 1 lasts from 0 to 12 and is known from 3 on; class 2 from 20 to 26 is known at once, another never."""
+    labels = np.zeros(60, np.int64)
+    labels[:12], labels[20:26], labels[40:60] = 1, 2, 1
+    scores = np.eye(3)[labels]
+    scores[:3] = scores[40:] = [1, 0, 0]
+    asked = [scores.astype(np.float32)], [labels]
+    assert early_accuracy(*asked, 0.0) == pytest.approx(1 / 3)
+    assert early_accuracy(*asked, 0.1) == pytest.approx(2 / 3)
+    assert early_accuracy(*asked, 0.2) == pytest.approx(1 / 2), "class 2 has ended"
+    assert np.isnan(early_accuracy(*asked, 2.0))

@@ -22,7 +22,7 @@ from poseline.formats.corpus import FPS, LabelledSequence, read_corpus
 from poseline.manifest import ModelManifest
 from poseline.skeleton import Floats
 from poseline_training.corpus import common_labels, in_classes, is_foreign
-from poseline_training.metrics import line, ontal, pku, starts
+from poseline_training.metrics import early, line, ontal, pku, starts
 from poseline_training.metrics.borders import border_scores
 from poseline_training.metrics.calibration import class_error, selective, top_reliability
 from poseline_training.metrics.frames import calibrated_ap, frame_accuracy, frame_ap, frame_f1
@@ -212,10 +212,12 @@ def _line(split: _Split) -> dict[str, float]:
 
 def _starts(split: _Split) -> dict[str, Any]:
     ap, delays = _start_ap(split, START_SECONDS)
+    scored = [one.scores for one in split.streamed], [one.labels for one in split.streamed]
     return {
         "start_p_ap": ap,
         "start_p_ap_all": _start_ap(split, starts.OFFSETS)[0],
         "start_delay_mean": _mean(delays),
+        "early_accuracy": {str(s): early.early_accuracy(*scored, s) for s in early.SECONDS},
     }
 
 

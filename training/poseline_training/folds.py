@@ -22,7 +22,7 @@ from poseline.manifest import ModelManifest
 from poseline.skeleton import Floats
 from poseline.whole import WholeScorer
 from poseline_training.config import FinetuneSettings, SetSettings
-from poseline_training.corpus import common_labels, in_classes, is_foreign
+from poseline_training.corpus import common_labels, in_classes, is_foreign, load_training_data
 from poseline_training.finetune import finetune, finetuned
 from poseline_training.results.figures import figures_of, negative_figures
 from poseline_training.results.measure import cpu_minutes
@@ -192,10 +192,17 @@ def figures(folds: Sequence[Fold], decoding: DecodingOptions, draws: int) -> dic
         "steps": first.steps,
         "cpu_minutes": None if None in minutes else round(sum(one for one in minutes if one is not None), 1),
         "init": None if first.init is None else first.init.name,
+        "class_shares": _class_shares(first, classes),
         "teachers": [teacher.parent.name for teacher in first.teachers],
         "decoding": decoding.model_dump(),
         "look_aheads": found,
     }
+
+
+def _class_shares(settings: FinetuneSettings, classes: tuple[str, ...]) -> dict[str, float]:
+    """Of the frames that a fold trains on."""
+    shares = load_training_data(settings.data).class_shares()
+    return {name: round(float(share), 6) for name, share in zip(classes, shares, strict=True)}
 
 
 def _streamed(

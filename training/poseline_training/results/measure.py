@@ -111,8 +111,8 @@ def _negatives(measured: Measured, negatives: NegativeSettings) -> dict[str, Any
     ]
     if not sequences:
         raise CorpusError(f"{negatives.corpus} holds no recording without the model's classes")
-    asked = {one.style for one in sequences if negatives.styles is None or one.style in negatives.styles}
-    styles = sorted(asked - (_seen(measured.trained, negatives.corpus, asked) if measured.trained else set()))
+    every = {one.style for one in sequences}
+    styles = sorted(every - (_seen(measured.trained, negatives.corpus, every) if measured.trained else set()))
     if not styles:
         return None
     figures = negative_figures(

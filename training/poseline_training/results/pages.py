@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from poseline_training.results import plots, tables
-from poseline_training.results.rows import Rows
+from poseline_training.results.rows import EARLY, Rows
 from poseline_training.results.settings import GroupSettings, ResultsSettings
 
 _MADE = "<!-- Made by `poseline results` from docs/results/ and training/configs/results.yaml; edit those. -->"
@@ -37,6 +37,8 @@ class _Page:
                 return "\n\n".join(one for one in (tables.of_figures(rows, names, of), size) if one)
             case "operating":
                 return tables.operating(rows, names, of)
+            case "early":
+                return tables.of_figures(rows, names, of, EARLY)
             case "calibration":
                 return tables.calibration(rows, names, of)
             case "negatives":
@@ -49,6 +51,8 @@ class _Page:
                 return tables.left_out(rows, names[1:], names[0])
             case "folds":
                 return tables.folds({name: self._read(f"folds/{name}.json") for name in names}, of)
+            case "tail":
+                return tables.tail({name: self._read(f"folds/{name}.json") for name in names}, of)
             case "robustness":
                 return tables.robustness(self._read("robustness.json"))
             case "giveaways":

@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from poseline_training.metrics.early import SECONDS
+
 Row = Mapping[str, Any]
 
 
@@ -37,6 +39,7 @@ OPERATING = (
     Figure("missed", ("missed",)),
     Figure("retracted", ("retracted",)),
 )
+EARLY = tuple(Figure(f"after {seconds} s", ("early_accuracy", str(seconds))) for seconds in SECONDS)
 CALIBRATION = (
     Figure("frame accuracy", ("frame_accuracy",)),
     Figure("ECE", ("ece",)),

@@ -17,6 +17,8 @@ _SEEDED = re.compile(r"(.+)-s(\d+)")
 Table = Literal[
     "figures",
     "operating",
+    "early",
+    "tail",
     "calibration",
     "negatives",
     "native",
@@ -41,14 +43,10 @@ class RecomposedSet(EvaluationSet):
 
 
 class NegativeSettings(Settings):
-    """Recordings of which those count that hold no class of the model, in manners that it was not trained on.
-
-    styles: only these, so that all rows are measured on the same; None = all.
-    """
+    """Recordings of which those count that hold no class of the model, in manners that it was not trained on."""
 
     corpus: str
     files: tuple[str, ...] = Field(min_length=1)
-    styles: tuple[str, ...] | None = None
 
 
 class RowSettings(Settings):
@@ -64,8 +62,8 @@ class RowSettings(Settings):
 
 class GroupSettings(Settings):
     """A section of the page. of: `real`, `all` (means over sets) or corpora, a table each. rows: names; NAME stands for
-    every NAME-s0, NAME-s1 … too. In `left_out` the first one is what the others are compared with, and in `folds` they are
-    names of docs/results/folds/NAME.json. costs: add what each network is. plot: a picture of them below."""
+    every NAME-s0, NAME-s1 … too. In `left_out` the first one is what the others are compared with; in `folds` and `tail`
+    they are names of docs/results/folds/NAME.json. costs: add what each network is. plot: a picture of them below."""
 
     title: str
     words: str = ""
