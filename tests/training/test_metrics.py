@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from poseline_training.metrics.calibration import class_error, reliability, selective, top_reliability
-from poseline_training.metrics.early import early_accuracy
+from poseline_training.metrics.early import early_accuracy, recognition_accuracy
 from poseline_training.metrics.frames import calibrated_ap, frame_accuracy, frame_ap, frame_f1
 
 SCORES = np.array([[0.9, 0.1], [0.4, 0.6], [0.2, 0.8], [0.7, 0.3]], np.float32)
@@ -132,3 +132,13 @@ def test_early_accuracy_by_hand() -> None:
     assert early_accuracy(*asked, 0.1) == pytest.approx(2 / 3)
     assert early_accuracy(*asked, 0.2) == pytest.approx(1 / 2), "class 2 has ended"
     assert np.isnan(early_accuracy(*asked, 2.0))
+
+
+def test_recognition_of_clips_by_hand() -> None:
+    """Ten frames each. The first is taken for another from 3 to 5 and known on average till then and from 8 on; background
+    leads throughout the second, which is known all the same; the third never is."""
+    labels = [np.full(10, 1), np.r_[np.zeros(5), np.full(5, 2)].astype(np.int64), np.full(10, 2)]
+    first = np.array([[0, 0.6, 0.4]] * 3 + [[0, 0.1, 0.9]] * 2 + [[0, 0.8, 0.2]] * 5, np.float32)
+    second, third = np.tile(np.float32([0.9, 0.0, 0.1]), (10, 1)), np.tile(np.float32([0, 1, 0]), (10, 1))
+    found = [recognition_accuracy([first, second, third], labels, share) for share in (0.1, 0.3, 0.5, 1.0)]
+    assert found == pytest.approx([2 / 3, 2 / 3, 1 / 3, 2 / 3])

@@ -48,6 +48,7 @@ def settings(root: Path) -> ResultsSettings:
                 {"corpus": "made_up", "split": "untrimmed_test", "real": True},
                 {"corpus": "other", "split": "stitched_test"},
             ],
+            "trimmed": [{"corpus": "made_up", "split": "untrimmed_test"}],
             "negatives": {"corpus": "manners", "files": ["trimmed_train"]},
             "draws": 10,
             "rows": {
@@ -66,6 +67,7 @@ def settings(root: Path) -> ResultsSettings:
                 {"title": "Ahead", "rows": ["gru", "late"], "plot": "look_ahead"},
                 {"title": "Points", "table": "operating", "rows": ["gru"]},
                 {"title": "Soon", "table": "early", "rows": ["gru"]},
+                {"title": "Clips", "table": "trimmed", "of": ["made_up"], "rows": ["gru"]},
                 {"title": "Rare", "table": "tail", "rows": ["nobody"]},
                 {"title": "Calibrated", "table": "calibration", "rows": ["gru"], "plot": "reliability"},
                 {"title": "Quiet", "table": "negatives", "rows": ["gru"]},

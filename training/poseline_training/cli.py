@@ -1,4 +1,4 @@
-"""The workshop's commands: pretrain, finetune, evaluate, export; folds, measure, results, reproduce."""
+"""The workshop's commands: pretrain, finetune, evaluate, export; folds, measure, robustness, results, reproduce."""
 
 from __future__ import annotations
 
@@ -138,6 +138,29 @@ def measure(
     from poseline_training.results.settings import ResultsSettings
 
     write_row(row(ResultsSettings.load(config), output.stem, run, bundle, look_ahead), output)
+    typer.echo(str(output))
+
+
+def robustness(
+    bundle: Annotated[Path, typer.Option(help="Bundle to bend recordings for.", exists=True)],
+    run: Annotated[Path | None, typer.Option(help="The run it was made from, for the adversary.", exists=True)] = None,
+    config: Annotated[Path, typer.Option(help="Which sets to bend: results.yaml.", exists=True)] = RESULTS,
+    output: Annotated[Path, typer.Option(help="JSON file of the figures.")] = ROWS.parent / "robustness.json",
+) -> None:
+    """Measure what is left of a bundle's figures when its input is bent by degrees, or attacked."""
+    from poseline_training.finetune import finetuned
+    from poseline_training.results.figures import rounded
+    from poseline_training.results.measure import recordings
+    from poseline_training.results.settings import ResultsSettings
+    from poseline_training.robustness.figures import measure as bend
+    from poseline_training.runtime import open_scorer
+
+    settings, opened = ResultsSettings.load(config), ModelBundle.open(bundle)
+    network = finetuned(run)[0] if run else None
+    if network:
+        network.select(opened.manifest.look_ahead)
+    found = bend(opened.manifest, open_scorer(opened), network, recordings(settings), settings.data.label_map)
+    output.write_text(json.dumps(rounded(found), indent=1) + "\n")
     typer.echo(str(output))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,10 @@ from poseline.errors import CorpusError, InputError
 from poseline.formats.corpus import LabelledSequence, read_corpus
 from poseline.manifest import ModelManifest
 from poseline_training.compose import recomposed
-from poseline_training.config import DataSettings, FinetuneSettings
+from poseline_training.config import DataSettings, EvaluationSet, FinetuneSettings
 from poseline_training.corpus import common_labels, in_classes, is_foreign
 from poseline_training.finetune import finetuned
+from poseline_training.metrics.early import SHARES, recognition_accuracy
 from poseline_training.metrics.native import native_recall
 from poseline_training.results.figures import figures_of, negative_figures, rounded
 from poseline_training.results.networks import multiply_adds, open_head, parameters
@@ -77,8 +79,14 @@ def measure(
         | {"look_ahead": manifest.look_ahead, "classes": len(manifest.classes)}
         | found
         | {"recomposed": figures_of(anew, manifest.classes, (), settings.draws) if anew else None}
+        | {"trimmed": _trimmed(measured, settings.trimmed)}
         | {"negatives": settings.negatives and _negatives(measured, settings.negatives)}
     )
+
+
+def recordings(settings: ResultsSettings) -> dict[str, list[LabelledSequence]]:
+    """The sets' test recordings, by corpus."""
+    return {one.corpus: read_corpus(settings.data.root / one.corpus / f"{one.split}.npz") for one in settings.sets}
 
 
 def _open(settings: ResultsSettings, run: Path | None, bundle: Path | None, head: RowSettings) -> Measured:
@@ -99,6 +107,18 @@ def _native(streamed: list[StreamedSequence], manifest: ModelManifest) -> Any:
     return rounded(
         native_recall([one.detections() for one in streamed], [one.natives for one in streamed], manifest.classes)
     )
+
+
+def _trimmed(measured: Measured, sets: Sequence[EvaluationSet]) -> dict[str, Any]:
+    """Online recognition of trimmed clips, each a stream of its own: corpus → share of the clip → share recognised."""
+    found: dict[str, Any] = {}
+    for one in sets:
+        clips = measured.stream(read_corpus(measured.data.root / one.corpus / f"{one.split}.npz"))
+        known = [clip for clip in clips if clip.labels.max() > 0]
+        scores, labels = [clip.scores for clip in known], [clip.labels for clip in known]
+        accuracy = {str(share): recognition_accuracy(scores, labels, share) for share in SHARES}
+        found[one.corpus] = {"clips": len(known), "recognition_accuracy": accuracy}
+    return rounded(found)
 
 
 def _negatives(measured: Measured, negatives: NegativeSettings) -> dict[str, Any] | None:

@@ -11,8 +11,12 @@ from typing import Any
 from poseline_training.results import plots, tables
 from poseline_training.results.rows import EARLY, Rows
 from poseline_training.results.settings import GroupSettings, ResultsSettings
+from poseline_training.robustness import plot as robustness
 
 _MADE = "<!-- Made by `poseline results` from docs/results/ and training/configs/results.yaml; edit those. -->"
+
+_DRAW = {"points": plots.points, "look_ahead": plots.look_ahead, "reliability": plots.reliability}
+"""Pictures of rows."""
 
 
 def write_page(settings: ResultsSettings, folder: Path, output: Path) -> None:
@@ -39,6 +43,8 @@ class _Page:
                 return tables.operating(rows, names, of)
             case "early":
                 return tables.of_figures(rows, names, of, EARLY)
+            case "trimmed":
+                return tables.trimmed(rows, names, of)
             case "calibration":
                 return tables.calibration(rows, names, of)
             case "negatives":
@@ -59,11 +65,14 @@ class _Page:
                 return tables.giveaways(self._read("giveaways.json"))
 
     def picture(self, group: GroupSettings) -> str:
-        if group.plot is None or not any(self._rows.get(name) for name in group.rows):
-            return ""
         path = self._kept / f"{re.sub(r'[^a-z0-9]+', '-', group.title.lower()).strip('-')}.png"
-        draw = {"points": plots.points, "look_ahead": plots.look_ahead, "reliability": plots.reliability}[group.plot]
-        draw(self._rows, group.rows, group.of[0], path)
+        bent = self._read("robustness.json") if group.plot == "robustness" else None
+        if bent is not None:
+            robustness.plot(bent, path)
+        elif group.plot in _DRAW and any(self._rows.get(name) for name in group.rows):
+            _DRAW[group.plot](self._rows, group.rows, group.of[0], path)
+        else:
+            return ""
         return f"![{group.title}]({Path(os.path.relpath(path, self._folder)).as_posix()})"
 
     def _read(self, name: str) -> Any:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from poseline_training.metrics.early import SECONDS
+from poseline_training.metrics.early import SECONDS, SHARES
 
 Row = Mapping[str, Any]
 
@@ -40,6 +40,10 @@ OPERATING = (
     Figure("retracted", ("retracted",)),
 )
 EARLY = tuple(Figure(f"after {seconds} s", ("early_accuracy", str(seconds))) for seconds in SECONDS)
+RECOGNITION = tuple(
+    Figure("the whole clip" if share == 1 else f"{share:.0%} of the clip", ("recognition_accuracy", str(share)))
+    for share in SHARES
+)
 CALIBRATION = (
     Figure("frame accuracy", ("frame_accuracy",)),
     Figure("ECE", ("ece",)),

@@ -18,6 +18,7 @@ Table = Literal[
     "figures",
     "operating",
     "early",
+    "trimmed",
     "tail",
     "calibration",
     "negatives",
@@ -71,7 +72,7 @@ class GroupSettings(Settings):
     of: tuple[str, ...] = ("all",)
     rows: tuple[str, ...] = ()
     costs: bool = False
-    plot: Literal["points", "look_ahead", "reliability"] | None = None
+    plot: Literal["points", "look_ahead", "reliability", "robustness"] | None = None
 
 
 class ResultsSettings(Settings):
@@ -82,6 +83,7 @@ class ResultsSettings(Settings):
     data: DataSettings = DataSettings()
     sets: tuple[MeasuredSet, ...]
     recomposed: tuple[RecomposedSet, ...] = ()
+    trimmed: tuple[EvaluationSet, ...] = ()
     negatives: NegativeSettings | None = None
     decoding: DecodingOptions = DecodingOptions()
     draws: int = Field(default=1000, ge=0)

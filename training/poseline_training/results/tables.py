@@ -10,6 +10,7 @@ from poseline_training.results.rows import (
     CALIBRATION,
     FIGURES,
     OPERATING,
+    RECOGNITION,
     Figure,
     Row,
     Rows,
@@ -139,6 +140,18 @@ def recomposed(rows: Rows, names: Sequence[str], of: Sequence[str]) -> str:
                         cells = _figure_cells(measured, corpus, FIGURES)
                         lines.append([f"{corpus}, {kind}: {row['name']}", *_cost([row]), *cells])
     return table(["", *_COST, *(f.title for f in FIGURES)], lines) if lines else MISSING
+
+
+def trimmed(rows: Rows, names: Sequence[str], of: Sequence[str]) -> str:
+    """Online recognition of trimmed clips, by how much of the clip has been seen."""
+    lines: list[Cells] = []
+    for corpus in of:
+        for name in names:
+            for row in rows.get(name):
+                if found := row["trimmed"].get(corpus):
+                    values = [number(value_of(found, figure)) for figure in RECOGNITION]
+                    lines.append([f"{corpus}: {row['name']}", *_cost([row]), str(found["clips"]), *values])
+    return table(["", *_COST, "clips", *(f.title for f in RECOGNITION)], lines) if lines else MISSING
 
 
 def native(rows: Rows, names: Sequence[str], of: Sequence[str]) -> str:
