@@ -21,7 +21,7 @@ from poseline_training.results.pages import write_page
 from poseline_training.results.reproduce import train
 from poseline_training.results.rows import Rows, write_row
 from poseline_training.results.settings import ResultsSettings, experiment
-from poseline_training.results.tables import MISSING, beside, robustness
+from poseline_training.results.tables import MISSING, beside, negatives, robustness
 
 pytestmark = [pytest.mark.filterwarnings("ignore")]
 
@@ -284,3 +284,19 @@ def test_a_row_is_made_again_with_all_that_it_needs(root: Path, settings: Result
         train("pupil", configs, runs)
     with pytest.raises(InputError, match="no experiment is called"):
         train("nobody-s1", configs, runs)
+
+
+def test_seeds_of_other_manners_are_told_together(tmp_path: Path) -> None:
+    """22 finals in half an hour, 18 of them in one minute; and none in another half."""
+
+    def row(seed: int, said: dict[str, int], loudest: int) -> dict[str, Any]:
+        of_it = {"name": "dance", "seconds": 60, "finals": loudest}
+        found = {"seconds": 1800, "said": said, "loudest": of_it, "styles": ["old"], "false_alarms_per_hour": 0}
+        return {"name": f"x-s{seed}", "seed": seed, "steps": 2, "cpu_minutes": 1.0, "negatives": found}
+
+    for one in (row(0, {"kick": 18, "bend": 4}, 18), row(1, {}, 0)):
+        write_row(one, tmp_path / f"{one['name']}.json")
+    together, first, second = negatives(Rows(tmp_path), ["x"]).splitlines()[2:]
+    assert together.startswith("| **x**, all seeds together | 0, 1 | 2 | 1.0 | 1.00 | 22.0 | 4.1 |")
+    assert first.endswith("| 0.50 | 44.0 | 8.3 | kick 18, bend 4 | old |")
+    assert second.endswith("| 0.50 | 0.0 | 0.0 | nothing | old |")

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from poseline.formats.corpus import FPS
 from poseline_training.evaluate import headline, report
 from poseline_training.metrics.bootstrap import Statistic, bootstrap
 from poseline_training.streaming import StreamedSequence
@@ -43,12 +44,15 @@ def figures_of(
 
 
 def negative_figures(streamed: Sequence[StreamedSequence], classes: tuple[str, ...]) -> Figures:
-    """Of recordings that hold no class at all: every final is false. `said`: class → finals."""
+    """Of recordings that hold no class at all: every final is false. `said`: class → finals. `loudest`: the one recording
+    with the most of them, its seconds and its finals."""
     quiet = [replace(one, labels=np.zeros_like(one.labels)) for one in streamed]
     figures = report(quiet, classes)
     finals = [event.label for one in quiet for event in one.finals()]
     said = {name: finals.count(name) for name in sorted(set(finals), key=lambda one: (-finals.count(one), one))}
-    return rounded({name: figures[name] for name in _NEGATIVE} | {"said": said})
+    loudest = max(quiet, key=lambda one: len(one.finals()))
+    of_it = {"name": loudest.name, "seconds": len(loudest.labels) / FPS, "finals": len(loudest.finals())}
+    return rounded({name: figures[name] for name in _NEGATIVE} | {"said": said, "loudest": of_it})
 
 
 def mean_of(reports: Sequence[Figures]) -> Figures:

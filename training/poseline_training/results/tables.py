@@ -114,19 +114,33 @@ def costs(rows: Rows, names: Sequence[str]) -> str:
 
 
 def negatives(rows: Rows, names: Sequence[str]) -> str:
+    """Seeds that were trained on other manners are told together too: what each was measured on, it had never seen."""
     lines: list[Cells] = []
     for name in names:
-        lines += _lines(name, rows.get(name), _negative_cells, 4)
-    return table(["", *_COST, "hours", "finals an hour", "most often", "styles"], lines)
+        found = rows.get(name)
+        lines += _lines(name, found, _negative_cells, 5)
+        if len(found) > 1 and all(row["negatives"] for row in found):
+            together = _negative_rates([row["negatives"] for row in found])
+            lines.insert(len(lines) - len(found), [f"**{name}**, all seeds together", *_cost(found), *together, "", ""])
+    header = ["", *_COST, "hours", "finals an hour", "without the loudest recording", "most often", "manners"]
+    return table(header, lines)
 
 
 def _negative_cells(row: Row) -> Cells:
     found = row["negatives"]
     if not found:
-        return _missing(4)
+        return _missing(5)
     said = ", ".join(f"{label} {n}" for label, n in list(found["said"].items())[:3])
-    hours, alarms = number(found["seconds"] / 3600, 2), number(found["false_alarms_per_hour"], 1)
-    return [hours, alarms, said or "nothing", ", ".join(found["styles"])]
+    return [*_negative_rates([found]), said or "nothing", ", ".join(found["styles"])]
+
+
+def _negative_rates(found: Sequence[Row]) -> Cells:
+    """Hours; finals an hour; and the same without the one recording in which most of them are."""
+    loudest = max((one["loudest"] for one in found), key=lambda one: one["finals"])
+    hours = sum(one["seconds"] for one in found) / 3600
+    finals = sum(sum(one["said"].values()) for one in found)
+    rest = (finals - loudest["finals"]) / (hours - loudest["seconds"] / 3600) if finals else 0.0
+    return [number(hours, 2), number(finals / hours, 1), number(rest, 1)]
 
 
 def recomposed(rows: Rows, names: Sequence[str], of: Sequence[str]) -> str:
