@@ -14,7 +14,6 @@ may open and close slots that are in no other thread's step; and finish them, wh
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from hashlib import sha256
 from types import TracebackType
 
 import numpy as np
@@ -25,6 +24,7 @@ from poseline.errors import EngineFailure, InputError, StateError, UnitUnknown
 from poseline.manifest import ModelManifest
 from poseline.pose import NATIVE, Coordinates, PoseConverter, PoseFrame, PoseSequence
 from poseline.resampling import FrameGrid, GridFrame, GridState
+from poseline.sealing import seal, unseal
 from poseline.segments import Forced, SegmentEvent
 from poseline.skeleton import BODY16, Flags, Floats, SkeletonLayout
 from poseline.spans import SpanDecoder, Step
@@ -150,8 +150,8 @@ def _joined(ended: Sequence[tuple[int, Step]], step: Step) -> Step:
 
 # --- to travel -------------------------------------------------------------------------------------------------------
 
-_MAGIC = b"poseline track 1\n"
-"""The format's name and version. Then 32 bytes of sha256 over the rest, and the rest: a `_Snapshot` in MessagePack."""
+_KIND = "track 1"
+"""`sealing`'s kind and version of a `_Snapshot` in MessagePack."""
 
 
 class _Snapshot(Struct, frozen=True):
@@ -163,7 +163,7 @@ class _Snapshot(Struct, frozen=True):
 def write_snapshot(localizer: OnlineLocalizer, slot: int, grid: FrameGrid) -> bytes:
     """A track's whole memory; under 32 KiB for the default network."""
     content = msgpack.encode(_Snapshot(localizer.manifest.fingerprint, grid.save(), localizer.save(slot)))
-    return _MAGIC + sha256(content).digest() + content
+    return seal(_KIND, content)
 
 
 def read_snapshot(snapshot: bytes, localizer: OnlineLocalizer, slot: int, grid: FrameGrid) -> None:
@@ -171,13 +171,8 @@ def read_snapshot(snapshot: bytes, localizer: OnlineLocalizer, slot: int, grid: 
 
     Raises StateError for what is damaged, of another version, or of another network: close the slot then.
     """
-    head, content = snapshot[: len(_MAGIC) + 32], snapshot[len(_MAGIC) + 32 :]
-    if head[: len(_MAGIC)] != _MAGIC:
-        raise StateError("this is no snapshot of a track, or one of another version")
-    if head[len(_MAGIC) :] != sha256(content).digest():
-        raise StateError("the snapshot is damaged: its digest is not that of its content")
     try:
-        read = msgpack.decode(content, type=_Snapshot)
+        read = msgpack.decode(unseal(_KIND, snapshot), type=_Snapshot)
     except DecodeError as error:
         raise StateError(f"the snapshot cannot be read: {error}") from None
     if read.fingerprint != localizer.manifest.fingerprint:

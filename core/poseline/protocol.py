@@ -213,10 +213,19 @@ class ClientInfo(Struct, frozen=True):
     version: str = ""
 
 
-class SessionStart(Struct, frozen=True, kw_only=True, tag="session.start"):
-    """The first message of every stream."""
+class Resume(Struct, frozen=True):
+    """A session to go on with, and the `seq` of the newest server message that was heard of it, -1 for none."""
 
-    layout: str | CustomLayout
+    session_id: str
+    token: str
+    last_server_seq: Annotated[int, msgspec.Meta(ge=-1, le=2**53)]
+
+
+class SessionStart(Struct, frozen=True, kw_only=True, tag="session.start"):
+    """The first message of every connection: a new session's `layout` and what else is to be known of it, or `resume`."""
+
+    layout: str | CustomLayout | UnsetType = UNSET
+    resume: Resume | UnsetType = UNSET
     coordinates: CoordinatesSpec = CoordinatesSpec()
     fps: float | None = None
     model: str = "default"
@@ -292,6 +301,10 @@ class SessionStarted(Numbered, kw_only=True, tag="session.started"):
     """hop: seconds between two scores. algorithmic_latency: seconds by which a score lags behind its pose.
 
     unknown_below: least score of the best class that is an answer; where it is less, the answer is "unknown". 0 = never.
+
+    It is message 0 of its session, and told again whenever that is resumed. resume_token: what a resume must bring, good for
+    `resume_ttl` seconds after the connection has ended; a new one each time. Where `resumed`: frames before
+    `next_client_seq` are done with, and messages up to `server_seq` follow that had not been heard.
     """
 
     model: ModelInfo
@@ -302,6 +315,11 @@ class SessionStarted(Numbered, kw_only=True, tag="session.started"):
     hop: float
     unknown_below: float = 0.0
     options: dict[str, Any]
+    resume_token: str
+    resume_ttl: float
+    resumed: bool = False
+    next_client_seq: int = 0
+    server_seq: int = 0
 
 
 class SessionUpdated(Numbered, kw_only=True, tag="session.updated"):

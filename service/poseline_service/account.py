@@ -10,6 +10,8 @@ from collections.abc import Callable
 from time import monotonic
 from typing import Literal
 
+from msgspec import Struct
+
 from poseline import protocol
 from poseline_service.settings import ServiceSettings
 
@@ -20,10 +22,31 @@ _WARNINGS = {
 }
 
 
+class Books(Struct, frozen=True):
+    """What an account has written down, to travel. elapsed: seconds since the session began."""
+
+    elapsed: float
+    first_t: float | None
+    last_t: float
+    client_seq: int
+    received: int
+    late: int
+    grid_frames: int
+    busy_seconds: float
+    to_warn: dict[str, int]
+    warned: list[str]
+
+
 class Account:
     """The books of one session. fps: of the grid."""
 
-    def __init__(self, settings: ServiceSettings, fps: float, post: Callable[[protocol.ServerMessage], None]) -> None:
+    def __init__(
+        self,
+        settings: ServiceSettings,
+        fps: float,
+        post: Callable[[protocol.ServerMessage], None],
+        books: Books | None = None,
+    ) -> None:
         self._ack_frames, self._ack_seconds = settings.ack_frames, settings.ack_seconds
         self._fps = fps
         self._post = post
@@ -31,18 +54,42 @@ class Account:
         self._first_t: float | None = None
         self.last_t = 0.0
         """Media time of the newest accepted frame."""
-        self._client_seq = -1
+        self.client_seq = -1
+        """The newest frame that came, dropped or not."""
         self._received = self._late = self._unacked = self._grid_frames = 0
         self._busy_since: float | None = None
         self._busy_seconds = 0.0
         self._to_warn: Counter[str] = Counter()
         self._warned: set[str] = set()
+        if books:
+            self._go_on(books)
+
+    def _go_on(self, books: Books) -> None:
+        self._began -= books.elapsed
+        self._first_t, self.last_t, self.client_seq = books.first_t, books.last_t, books.client_seq
+        self._received, self._late, self._grid_frames = books.received, books.late, books.grid_frames
+        self._busy_seconds = books.busy_seconds
+        self._to_warn, self._warned = Counter(books.to_warn), set(books.warned)
+
+    def save(self) -> Books:
+        return Books(
+            monotonic() - self._began,
+            self._first_t,
+            self.last_t,
+            self.client_seq,
+            self._received,
+            self._late,
+            self._grid_frames,
+            self._busy_seconds,
+            dict(self._to_warn),
+            sorted(self._warned),
+        )
 
     def receive(self, t: float, client_seq: int) -> Literal["late_frame", "duplicate_frame"] | None:
         """A frame came; why it is to be dropped, if it is."""
         self._received += 1
         self._unacked += 1
-        self._client_seq = client_seq
+        self.client_seq = client_seq
         if self._first_t is None:
             self._first_t = t
         elif t <= self.last_t:
@@ -77,30 +124,29 @@ class Account:
         count = self._to_warn.pop(code)
         self._post(protocol.Warn(code=code, detail=f"{count} {_WARNINGS[code]}", count=count))
 
-    def acknowledge_if_due(self, now: float, pending: int) -> None:
+    def due(self, now: float) -> bool:
         """Asked at every frame, so that an acknowledgement leaves together with scores, and at every heartbeat."""
-        if self._unacked >= self._ack_frames or (self._unacked and now - self._acked_at >= self._ack_seconds):
-            self._acknowledge(pending)
+        return self._unacked >= self._ack_frames or (self._unacked > 0 and now - self._acked_at >= self._ack_seconds)
 
-    def acknowledge_rest(self) -> None:
-        if self._unacked:
-            self._acknowledge(0)
+    @property
+    def behind(self) -> bool:
+        """Something came that was not acknowledged."""
+        return self._unacked > 0
 
-    def _acknowledge(self, pending: int) -> None:
+    def acknowledgement(self, pending: int) -> protocol.Ack:
+        """Of everything that came so far; `pending` grid frames wait for the engine. What was counted is warned of."""
         for code in list(self._to_warn):
             self._tell_warning(code)
         media = self._grid_frames / self._fps
-        self._post(
-            protocol.Ack(
-                client_seq=self._client_seq,
-                t=round(self.last_t, 6),
-                queue_depth=pending,
-                realtime_factor=round(self._busy_seconds / media, 4) if media else 0.0,
-                dropped=self._late,
-            )
-        )
         self._unacked = 0
         self._acked_at = monotonic()
+        return protocol.Ack(
+            client_seq=self.client_seq,
+            t=round(self.last_t, 6),
+            queue_depth=pending,
+            realtime_factor=round(self._busy_seconds / media, 4) if media else 0.0,
+            dropped=self._late,
+        )
 
     def totals(self, segments: int) -> protocol.SessionClosed:
         """The last word of a session that ended well."""

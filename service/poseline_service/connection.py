@@ -20,6 +20,7 @@ from time import monotonic
 from typing import Any, cast
 from urllib.parse import parse_qs
 
+from msgspec import UNSET
 from websockets.datastructures import Headers
 from websockets.frames import Frame, Opcode
 from websockets.http11 import Request, Response
@@ -29,8 +30,17 @@ from websockets.server import ServerProtocol
 from poseline import protocol
 from poseline.codec import CODECS, JSON, Codec
 from poseline.errors import Draining, PoselineError, UnknownMessage
-from poseline_service.errors import NotFound, OutOfOrder, Silence, UnsupportedSubprotocol, WrongData
+from poseline_service.errors import (
+    ModelChanged,
+    NotFound,
+    OutOfOrder,
+    Silence,
+    Superseded,
+    UnsupportedSubprotocol,
+    WrongData,
+)
 from poseline_service.frames import BINARY, TEXT, framed, take_messages
+from poseline_service.keeping import Holding, SavedSession
 from poseline_service.logging import log
 from poseline_service.outbox import Outbox
 from poseline_service.problems import close_code, error_message, problem_response
@@ -41,7 +51,14 @@ from poseline_service.tracks import LoadedModel
 PATH = "/v1/stream"
 _PING_SECONDS = 20.0
 """Between two pings, and until a silent peer counts as gone."""
-_KNOWN_CODES = {1000, 1001, 1002, 1003, 1005, 1006, 1007, 1009, 1011, 1012, 1013, 4400, 4408, 4422}
+_KNOWN_CODES = {1000, 1001, 1002, 1003, 1005, 1006, 1007, 1009, 1011, 1012, 1013} | {
+    4400,
+    4404,
+    4408,
+    4409,
+    4410,
+    4422,
+}
 """Clients close with whatever they like; a metric's labels must not."""
 _CLOSE_SECONDS = 10.0
 """For the other side to answer our close frame."""
@@ -63,6 +80,11 @@ class StreamConnection(asyncio.Protocol):
         self._codec: Codec = JSON
         self._model: LoadedModel | None = None
         self._session: Session | None = None
+        self._holding: Holding | None = None
+        self._unconfirmed: Holding | None = None
+        """The client has not yet shown that it has its new token."""
+        self._early: list[protocol.ClientMessage] | None = None
+        """What came while the session that is resumed was on its way."""
         self._between_messages = self._lost = False
         self._fragments: list[bytes] = []
         self._text = False
@@ -121,8 +143,7 @@ class StreamConnection(asyncio.Protocol):
         self._lost = True
         if self._model is None:
             return
-        if self._session is not None:
-            self._session.close()
+        self._part()
         self._runtime.leave(self)
         close = self._protocol.close_sent or self._protocol.close_rcvd  # ours first: it names what was wrong
         code, reason = self._ended or (close.code if close else 1006, "disconnect")
@@ -134,6 +155,18 @@ class StreamConnection(asyncio.Protocol):
         metrics.ws_closes.labels(code if code in _KNOWN_CODES else "other").inc()
         metrics.sessions.labels(model, reason).inc()
         metrics.session_seconds.labels(model).observe(seconds)
+
+    def _part(self) -> None:
+        """The session is kept for whoever comes back, unless the other side knows that it is over."""
+        session, holding, keeper = self._session, self._holding, self._runtime.keeper
+        if session is None or holding is None:
+            return
+        if session.over and self._protocol.close_rcvd is not None:
+            session.close()
+            holding.forget()
+            keeper.leave(holding.name)
+        else:
+            session.park(partial(keeper.leave, holding.name))
 
     def shutdown(self) -> None:
         """uvicorn stops; what there was to say has been said while the runtime drained."""
@@ -192,20 +225,72 @@ class StreamConnection(asyncio.Protocol):
             message = self._codec.decode_client(data)
             if self._session is not None:
                 self._session.receive(message)
+                if self._unconfirmed is not None:
+                    self._unconfirmed.confirm()
+                    self._unconfirmed = None
+            elif self._early is not None:
+                self._early.append(message)
             elif isinstance(message, protocol.SessionClose):
                 self.end(1000, "client")
             else:
-                self._session = self._start(message)
+                self._start(message)
         except UnknownMessage as error:  # a newer client: it learns that this server cannot, and goes on
             self._outbox.post(error_message(error, fatal=False))
         except PoselineError as error:
             self._refuse(error)
 
-    def _start(self, message: protocol.ClientMessage) -> Session:
+    def _start(self, message: protocol.ClientMessage) -> None:
         if not isinstance(message, protocol.SessionStart):
             raise OutOfOrder("the first message must be session.start")
+        keeper = self._runtime.keeper
+        if message.resume is not UNSET:
+            self._early = []
+            self.hold(True)
+            keeper.run(self._resume(message.resume))
+        else:
+            self._go_on(message, keeper.begin(self._outbox.session_id), None)
+
+    def _go_on(self, start: protocol.SessionStart, holding: Holding, saved: SavedSession | None) -> None:
         assert self._model is not None  # the upgrade was granted
-        return Session(message, self._model, self._settings, self._runtime.metrics, self._outbox, self)
+        args = self._model, self._settings, self._runtime.metrics, self._outbox, self, holding, saved
+        self._session = Session(start, *args)
+        self._holding = self._unconfirmed = holding
+        self._runtime.keeper.enter(holding, self)
+
+    async def _resume(self, asked: protocol.Resume) -> None:
+        resumes = self._runtime.metrics.resumes
+        try:
+            holding, saved = await self._runtime.keeper.resume(asked)
+            if self._lost or self._ended is not None:
+                return  # nothing has changed: it waits for the next to come
+            self._take_over(holding, saved, asked.last_server_seq)
+            resumes.labels("resumed").inc()
+        except PoselineError as error:
+            resumes.labels(error.code).inc()
+            self._refuse(error)
+        finally:
+            early, self._early = self._early or [], None
+            if not self._lost:
+                self.hold(False)
+        for message in early:
+            if self._session is not None:
+                self._session.receive(message)
+
+    def _take_over(self, holding: Holding, saved: SavedSession, heard: int) -> None:
+        """Raises ModelChanged, WrongData, Overloaded, StateError."""
+        assert self._model is not None
+        if saved.digest != self._model.bundle.digest:
+            raise ModelChanged("another model answers here now; it cannot go on with this session")
+        if saved.subprotocol != self._codec.subprotocol:
+            raise WrongData(f"the session speaks {saved.subprotocol}, this connection {self._codec.subprotocol}")
+        self._outbox = Outbox(saved.session_id, self._codec, self._send, saved.outbox)
+        self._go_on(saved.start, holding, saved)
+        session = self._session
+        assert session is not None
+        self._outbox.again(session.started(), heard)
+        log.info("stream_resumed", session_id=saved.session_id)
+        if session.over:
+            self.end(*session.over)
 
     def _refuse(self, error: PoselineError) -> None:
         """What the client did ends its stream; what came before it was good, and is finished."""
@@ -237,6 +322,19 @@ class StreamConnection(asyncio.Protocol):
 
     # --- what the session and the runtime ask for -----------------------------------------------------------------
 
+    def supersede(self) -> None:
+        """Somebody resumes the session over another connection."""
+        self._cut(Superseded("this session goes on over another connection"))
+
+    def _cut(self, error: PoselineError) -> None:
+        """Leave the connection; the session is kept."""
+        if self._session is None or self._holding is None:
+            self._refuse(error)
+            return
+        self._outbox.post(error_message(error, fatal=True), keep=False)
+        self._part()
+        self.end(close_code(error), error.code)
+
     def hold(self, on: bool) -> None:
         if on == self._paused or self._lost:
             return
@@ -261,12 +359,20 @@ class StreamConnection(asyncio.Protocol):
         """The server goes away: what was accepted is still scored."""
         if self._ended is not None:
             return
-        deadline = self._settings.drain_seconds
-        self._outbox.post(protocol.SessionDraining(deadline=deadline, resume=False, retry_after=error.retry_after))
-        if self._session is not None:
-            self._session.end("drain", error)
-        else:
+        deadline, resume = self._settings.drain_seconds, self._runtime.keeper.durable and self._session is not None
+        going = protocol.SessionDraining(deadline=deadline, resume=resume, retry_after=error.retry_after)
+        self._outbox.post(going, keep=not resume)
+        if self._session is None:
             self.end(close_code(error), error.code)
+        elif resume:  # another server goes on where this one stops
+            self._session.park(partial(self._drained, close_code(error), error.code))
+        else:
+            self._session.end("drain", error)
+
+    def _drained(self, code: int, reason: str) -> None:
+        assert self._holding is not None
+        self._runtime.keeper.leave(self._holding.name)
+        self.end(code, reason)
 
     def abandon(self) -> None:
         """Leave at once, whatever is still to be sent."""
@@ -290,7 +396,7 @@ class StreamConnection(asyncio.Protocol):
         if self._paused:
             return  # it is we who do not listen
         if now - self._heard > self._settings.idle_seconds:
-            self._refuse(Silence(f"no message came for {self._settings.idle_seconds:g} seconds"))
+            self._cut(Silence(f"no message came for {self._settings.idle_seconds:g} seconds"))
         elif now - self._alive > 2 * _PING_SECONDS:
             self.end(1011, "ping_timeout")
         elif now - max(self._alive, self._pinged) > _PING_SECONDS:

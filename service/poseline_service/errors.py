@@ -47,6 +47,36 @@ class TooSlow(Silence):
     code = "too_slow"
 
 
+class UnknownSession(NotFound):
+    """No session of that name, or not with this token: the answer does not tell which."""
+
+    code = "unknown_session"
+
+
+class SessionExpired(InputError):
+    """The time in which it could be resumed is over."""
+
+    code = "session_expired"
+
+
+class ModelChanged(SessionExpired):
+    """Another network answers now; it could not go on with this one's state."""
+
+    code = "model_changed"
+
+
+class Superseded(InputError):
+    """The session goes on over another connection."""
+
+    code = "superseded"
+
+
+class StoreUnavailable(Overloaded):
+    """The store of states does not answer."""
+
+    code = "state_unavailable"
+
+
 class ModelLoading(Overloaded):
     """The network has not yet proved itself on its golden samples."""
 

@@ -120,6 +120,19 @@ class Metrics:
         self.session_seconds = Histogram(
             "poseline_session_duration_seconds", "Length of a stream.", ["model"], buckets=_SESSION, registry=registry
         )
+        self.resumes = Counter(
+            "poseline_session_resumes_total",
+            "Attempts to go on with a session, by outcome.",
+            ["outcome"],
+            registry=registry,
+        )
+        self.states_saved = Counter(
+            "poseline_states_saved_total", "States of sessions written down.", registry=registry
+        )
+        self.state_saved_bytes = Counter("poseline_state_saved_bytes_total", "Bytes of them.", registry=registry)
+        self.states_failed = Counter(
+            "poseline_states_failed_total", "States that the store did not take.", registry=registry
+        )
         self.rejections = Counter(
             "poseline_session_rejections_total", "Work refused at the door.", ["reason"], registry=registry
         )

@@ -23,25 +23,25 @@ class SessionOptions:
     """Raises InputError, UnsupportedOption where `choice` asks for what cannot be."""
 
     def __init__(self, choice: StreamOptions, manifest: ModelManifest) -> None:
-        self._choice = choice
+        self.choice = choice
         self._manifest = manifest
         decoding, allowed = decoding_options(choice, manifest.decoding), class_mask(manifest, choice.classes)
         self.of_track = TrackOptions(decoding, allowed, choice.gap_reset, choice.scores_hz, live=True)
 
     @property
     def gap_reset(self) -> float:
-        return self._choice.gap_reset
+        return self.choice.gap_reset
 
     @property
     def partials(self) -> bool:
         """The client hears of segments before they are final."""
-        return self._choice.partials != "none"
+        return self.choice.partials != "none"
 
     def changed(self, changes: Any) -> SessionOptions:
         """Raises InputError, UnsupportedOption, MalformedMessage."""
-        return SessionOptions(changed_options(self._choice, changes), self._manifest)
+        return SessionOptions(changed_options(self.choice, changes), self._manifest)
 
     def effective(self) -> dict[str, Any]:
         """Every option as it holds."""
         decoding = self.of_track.decoding.model_dump(exclude={"updates"})
-        return decoding | {name: to_builtins(getattr(self._choice, name)) for name in _CHOSEN}
+        return decoding | {name: to_builtins(getattr(self.choice, name)) for name in _CHOSEN}

@@ -2,19 +2,29 @@
 
 Segment events become messages here, so that the reasons for a retraction have one home. What is posted to somebody in one go
 leaves in one write: a system call costs more than anything else that a message goes through.
+
+The newest messages are kept, for whoever comes back after a broken connection. And a word that binds (a segment is final, or
+retracted) waits, where the session's state is kept elsewhere, until that state holds it: else a server that dies could leave
+a client with a final of which its successor knows nothing.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable
 from typing import Protocol
+
+from msgspec import Struct
 
 from poseline import protocol
 from poseline.codec import Codec
 from poseline.segments import SegmentEvent
 from poseline.translation import rounded
 from poseline_service.logging import log
+
+LASTING, PASSING = 1024, 128
+"""Messages kept for who comes back: those that tell of segments, people and errors; and scores, acknowledgements, updates."""
 
 
 class Flushable(Protocol):
@@ -45,19 +55,91 @@ class Outlet:
                 log.exception("write_failed")
 
 
-class Outbox:
-    """Numbers messages and hands their bytes to the socket."""
+class OutboxState(Struct, frozen=True):
+    """seq: of the next message. kept: (seq, message) as it was encoded."""
 
-    def __init__(self, session_id: str, codec: Codec, send: Callable[[bytes], None]) -> None:
+    seq: int
+    lasting: list[tuple[int, bytes]]
+    passing: list[tuple[int, bytes]]
+
+
+_PASSING = (protocol.Scores, protocol.Ack, protocol.SegmentUpdated)
+"""Messages whose time is soon over."""
+_BINDING = (protocol.SegmentFinal, protocol.SegmentRetracted)
+
+
+class Outbox:
+    """Numbers messages, hands their bytes to the socket and keeps the newest.
+
+    commit: called when something has been posted that must not leave before `release`; None where nothing need wait.
+    """
+
+    def __init__(
+        self,
+        session_id: str,
+        codec: Codec,
+        send: Callable[[bytes], None],
+        state: OutboxState | None = None,
+        commit: Callable[[], None] | None = None,
+    ) -> None:
         self.session_id = session_id
         self._codec = codec
         self._send = send
-        self._seq = 0
+        self.commit = commit
+        state = state or OutboxState(0, [], [])
+        self._seq = state.seq
+        self._lasting = deque(state.lasting, LASTING)
+        self._passing = deque(state.passing, PASSING)
+        self._waiting: deque[tuple[int, bool, bytes]] = deque()
 
-    def post(self, message: protocol.ServerMessage) -> None:
-        message.seq, message.session_id = self._seq, self.session_id
-        self._seq += 1
-        self._send(self._codec.encode(message))
+    @property
+    def subprotocol(self) -> str:
+        return self._codec.subprotocol
+
+    @property
+    def newest(self) -> int:
+        """The newest message's number; -1 where there is none."""
+        return self._seq - 1
+
+    def post(self, message: protocol.ServerMessage, *, keep: bool = True) -> None:
+        """keep: somebody who comes back is to hear it too, which is not so of what concerns this connection alone."""
+        seq = message.seq = self._seq
+        message.session_id = self.session_id
+        self._seq = seq + 1
+        kind, encoded = type(message), self._codec.encode(message)
+        if keep:
+            (self._passing if kind in _PASSING else self._lasting).append((seq, encoded))
+        if self.commit is not None and (self._waiting or kind in _BINDING):
+            self._waiting.append((seq, kind in _BINDING, encoded))
+            if len(self._waiting) == 1:
+                self.commit()
+        else:
+            self._send(encoded)
+
+    def release(self, seq: int) -> None:
+        """What was posted up to that message is safe; so is what follows, until something binds again."""
+        waiting = self._waiting
+        while waiting and (waiting[0][0] <= seq or not waiting[0][1]):
+            self._send(waiting.popleft()[2])
+        if waiting and self.commit is not None:
+            self.commit()
+
+    # --- a connection that broke ----------------------------------------------------------------------------------
+
+    def again(self, started: protocol.SessionStarted, heard: int) -> None:
+        """To a client that comes back: message 0 once more, and all that is kept of what followed the message `heard`.
+
+        A client may have heard of what no kept state knows (nothing that binds): numbers go on after that.
+        """
+        self._seq = max(self._seq, heard + 1)
+        started.session_id, started.server_seq = self.session_id, self.newest
+        self._send(self._codec.encode(started))
+        for seq, encoded in sorted([*self._lasting, *self._passing]):
+            if seq > heard:
+                self._send(encoded)
+
+    def save(self) -> OutboxState:
+        return OutboxState(self._seq, list(self._lasting), list(self._passing))
 
 
 def segment_message(event: SegmentEvent, segment_id: str, track_id: str) -> protocol.ServerMessage:

@@ -35,6 +35,8 @@ _KINDS: Mapping[type[domain.PoselineError], tuple[int, int]] = {
     errors.UnsupportedMedia: (415, 1003),
     errors.WrongData: (400, 1003),
     errors.NotFound: (404, 4404),
+    errors.SessionExpired: (410, 4410),
+    errors.Superseded: (409, 4409),
     errors.IdempotencyConflict: (409, 4422),
     errors.ResultPending: (409, 1013),
     errors.NoResult: (409, 4422),

@@ -28,6 +28,7 @@ from poseline_service.engine import PROVIDERS, open_scorer, open_whole
 from poseline_service.errors import ModelLoading
 from poseline_service.intake import Intake
 from poseline_service.jobs import JobBoard
+from poseline_service.keeping import Keeper
 from poseline_service.load import LoadMonitor
 from poseline_service.logging import log
 from poseline_service.metrics import Metrics
@@ -35,11 +36,14 @@ from poseline_service.outbox import Outlet
 from poseline_service.playback import RecordingLocalizer
 from poseline_service.scheduler import BatchScheduler, InlineExecutor
 from poseline_service.settings import ServiceSettings
+from poseline_service.states import open_store
 from poseline_service.tracks import Changes, LoadedModel
 
 _COLLECTING = (20_000, 10, 5)
 """Messages make no cycles: looking for them after every seven hundred objects, as is the default, is a waste."""
 _TRIAL_STEPS = 24
+_KEPT_HERE, _KEPT_ELSEWHERE = 60.0, 600.0
+"""Seconds for which a session can be resumed, in memory and through a store."""
 _BEAT = 0.25
 """Seconds between two heartbeats: silence, acknowledgements and load are looked after so often."""
 
@@ -69,6 +73,8 @@ class Runtime:
         self.recordings = RecordingLocalizer(settings, self.metrics)
         self.jobs = JobBoard(settings.for_jobs(), self.metrics)
         self.draining = False
+        seconds = settings.resume_seconds or (_KEPT_ELSEWHERE if settings.state_url else _KEPT_HERE)
+        self.keeper = Keeper(open_store(settings), seconds, self.metrics)
         self._model: LoadedModel | None = None
         self._streams: set[OpenStream] = set()
         self._left = Changes()
@@ -211,6 +217,7 @@ class Runtime:
             with suppress(asyncio.CancelledError):
                 await self._heart
         await self.jobs.stop()
+        await self.keeper.stop()
         if self._model is not None:
             await self._model.scheduler.stop()
         for executor in self._executors:

@@ -19,14 +19,14 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future
 from math import ceil
 from time import perf_counter
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from msgspec import Struct
 
 from poseline.decoding import DecodingOptions
 from poseline.errors import EngineFailure, Overloaded
-from poseline.online import OnlineLocalizer
+from poseline.online import OnlineLocalizer, SlotState
 from poseline.resampling import GridFrame
 from poseline.segments import Forced, SegmentEvent
 from poseline.skeleton import Flags, Floats
@@ -34,6 +34,7 @@ from poseline.spans import Step
 from poseline_service.logging import log
 from poseline_service.metrics import Metrics
 
+T = TypeVar("T")
 _BESIDE_LIVE = 2
 """Frames of a recording in a job that live lanes wait for."""
 TOP = 5
@@ -310,13 +311,26 @@ class BatchScheduler:
         assert not lane.pending, "a lane's segments end when its frames are scored"
         worker = lane.worker
         if self._looks_ahead:
-            end = worker.executor.submit(worker.localizer.finish, lane.slot, forced).result()
+            end = self._with_engine(lane, worker.localizer.finish, lane.slot, forced)
         else:
             end = worker.localizer.finish(lane.slot, forced)
         if end.spoilt:
             raise EngineFailure("the network's scores are not finite")
         (told,) = _told(end, [lane.sink.wants_scores], worker.localizer.manifest.unknown_below)
         return told, [event for _, event in end.events]
+
+    def save(self, lane: Lane) -> SlotState:
+        """What the network and the decoder remember of a lane that has nothing pending."""
+        assert not lane.pending, "what is pending is in no state yet"
+        return self._with_engine(lane, lane.worker.localizer.save, lane.slot)
+
+    def load(self, lane: Lane, state: SlotState) -> None:
+        """Go on in a new lane where another was saved. Raises StateError."""
+        self._with_engine(lane, lane.worker.localizer.load, lane.slot, state)
+
+    def _with_engine(self, lane: Lane, do: Callable[..., T], *args: Any) -> T:
+        """Where the engine always runs: what touches its pool must not meet a job in a thread. The loop waits."""
+        return lane.worker.executor.submit(do, *args).result()
 
     def close(self, lane: Lane) -> None:
         """Forget the lane and what waits in it. Its slot is free at once, or when the running job has ended."""

@@ -8,26 +8,40 @@ Everything that the client is to know goes to the outbox.
 
 A person unseen for `gap_reset` seconds of media time has left. `close` gives every lane back at any time. A failed engine
 ends the stream at once; any other end comes after all that was accepted is scored, and ends every open segment.
+
+A session outlives its connection: it is *saved* when that has broken, as one more step, and made again from what was saved
+when its client comes back (`keeping`). Where states are kept outside this process, it is saved now and then besides: what is
+acknowledged, and every final that is told, is then in a state that the next server can go on with.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import inf
 from time import monotonic
 from typing import Any, Protocol
 
-from msgspec import UNSET
+from msgspec import UNSET, structs
 
 from poseline import protocol
-from poseline.errors import BadTimestamps, Draining, EngineFailure, InputError, Overloaded, PoselineError, TooLarge
+from poseline.errors import (
+    BadTimestamps,
+    Draining,
+    EngineFailure,
+    InputError,
+    MalformedMessage,
+    Overloaded,
+    PoselineError,
+    TooLarge,
+)
 from poseline.segments import Forced, SegmentEvent
 from poseline.translation import coordinates_of, layout_of
 from poseline_service.account import Account
-from poseline_service.errors import OutOfOrder
+from poseline_service.errors import OutOfOrder, Superseded
 from poseline_service.intake import Arrival
+from poseline_service.keeping import Holding, SavedSession
 from poseline_service.metrics import Metrics
 from poseline_service.options import SessionOptions
 from poseline_service.outbox import Outbox, segment_message
@@ -65,6 +79,11 @@ class _Update:
 
 
 @dataclass(frozen=True, slots=True)
+class _Save:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
 class _End:
     forced: Forced
     code: int
@@ -73,7 +92,8 @@ class _End:
 
 
 class Session:
-    """A started stream. Raises on construction whatever is wrong with `session.start`."""
+    """A started stream, or one that goes on from `saved`. Raises on construction whatever is wrong with `session.start`; and
+    Overloaded or StateError where what was saved cannot go on here."""
 
     def __init__(
         self,
@@ -83,6 +103,8 @@ class Session:
         metrics: Metrics,
         outbox: Outbox,
         link: Link,
+        holding: Holding,
+        saved: SavedSession | None = None,
     ) -> None:
         self._model = model.named(start.model)
         self._settings = settings
@@ -90,6 +112,8 @@ class Session:
         self._outbox = outbox
         self._link = link
         self._manifest = manifest = model.bundle.manifest
+        if start.layout is UNSET:
+            raise MalformedMessage("session.start lacks its layout", param="layout", code="invalid_message")
         if start.fps is not None and not start.fps > 0:
             raise InputError(f"fps is {start.fps:g}, expected more than 0", param="fps")
         self._layout = layout_of(start.layout)
@@ -98,18 +122,46 @@ class Session:
         self._intake = model.intake
 
         self.unread: list[Arrival] = []
-        self._steps: deque[Arrival | _Flush | _Update | _End] = deque()
+        self._steps: deque[Arrival | _Flush | _Update | _Save | _End] = deque()
         self._held = False
         self._ending = self._failed = False
         self._tracks: dict[str, Track] = {}
-        self._segment_ids: dict[tuple[Track, int], str] = {}
         self._announced: set[str] = set()
         """Segments under way whose start the client was told: it hears how they end, whatever it chooses meanwhile."""
-        self._segments = self._finals = 0
+        self._opened = self._finals = 0
+        """Tracks and finals that there have been."""
         self._pending = 0
         self._all_here_until = -inf
-        self._account = Account(settings, manifest.fps, outbox.post)
-        self._post_started()
+
+        self._start = start
+        self._holding = holding
+        self._to_save = self._saving = False
+        """A state is to be saved; one is on its way to the store."""
+        self._parting: Callable[[], None] | None = None
+        """The connection is gone, or is to go: whom to tell when the session is saved."""
+        self.over: tuple[int, str] | None = saved.over if saved else None
+        """How the session ended (close code, reason), once all that there was to say has been posted."""
+        self._account = Account(settings, manifest.fps, outbox.post, saved.books if saved else None)
+        self._resumed = saved is not None
+        self._done_with = self._account.client_seq
+        if holding.durable:
+            outbox.commit = self._commit
+        if saved:
+            self._go_on(saved)
+        else:
+            outbox.post(self.started())
+            for notice in notices(self.converter, manifest.layout):
+                self._warn(notice)
+
+    def _go_on(self, saved: SavedSession) -> None:
+        """Raises Overloaded, StateError."""
+        self._opened, self._finals, self._announced = saved.opened, saved.finals, set(saved.announced)
+        try:
+            for state in saved.tracks:
+                self._tracks[state.name] = Track.restored(state, self._model, self._options.of_track, self)
+        except PoselineError:
+            self.close()
+            raise
 
     # --- what comes from the client -------------------------------------------------------------------------------
 
@@ -168,6 +220,9 @@ class Session:
             what = f"a message holds {len(frames)} frames, the limit is {limit}"
             raise TooLarge(what, param="frames", code="too_many_frames")
         for number, frame in enumerate(frames, seq):
+            if number <= self._done_with:  # sent again after a resume
+                self._drop("duplicate_frame")
+                continue
             self._check(frame, number)
             arrival = Arrival(frame.t, number, frame.people)
             self._steps.append(arrival)
@@ -202,11 +257,13 @@ class Session:
             step = steps.popleft()
             if type(step) is Arrival:
                 self._push(step)
-                self._account.acknowledge_if_due(monotonic(), self._pending)
+                self._acknowledge_if_due(monotonic())
             elif type(step) is _Flush:
                 self._flush(step.track_id)
             elif type(step) is _Update:
                 self._update(step.options)
+            elif type(step) is _Save:
+                self._save()
             elif type(step) is _End:
                 self._finish(step)
         stuck = bool(steps) and not (type(steps[0]) is Arrival and steps[0].poses is None)
@@ -214,7 +271,7 @@ class Session:
             self._held = stuck
             self._link.hold(stuck)
 
-    def _can(self, step: Arrival | _Flush | _Update | _End) -> bool:
+    def _can(self, step: Arrival | _Flush | _Update | _Save | _End) -> bool:
         if type(step) is not Arrival:
             return self._pending == 0
         if step.poses is None or not self._link.writable:
@@ -258,9 +315,10 @@ class Session:
         if len(self._tracks) >= self._settings.tracks_per_session:
             return None
         try:
-            track = Track(name, self._model, self._options.of_track, self)
+            track = Track(name, self._model, self._options.of_track, self, self._opened + 1)
         except Overloaded:
             return None
+        self._opened += 1
         self._tracks[name] = track
         self._outbox.post(protocol.TrackStarted(track_id=name, t=t))
         return track
@@ -292,12 +350,17 @@ class Session:
         for track in self._tracks.values():
             self._end_track(track, step.forced, step.forced)
         self._tracks.clear()
-        self._account.acknowledge_rest()
+        if self._account.behind:
+            self._outbox.post(self._account.acknowledgement(0))
         if step.error is None or isinstance(step.error, Draining):
             self._outbox.post(self._account.totals(self._finals))
         else:
             self._outbox.post(error_message(step.error, fatal=True))
-        self._link.end(step.code, step.reason)
+        self.over = step.code, step.reason
+        if self._holding.durable or self._parting:
+            self._commit()  # the last words are to be in the state, too
+        else:
+            self._link.end(*self.over)
 
     def _end_track(self, track: Track, forced: Forced, reason: str) -> None:
         self._tell(track, *track.finish(forced))
@@ -319,7 +382,7 @@ class Session:
     def broke(self, error: Exception) -> None:
         self.failed(None, EngineFailure(f"a session broke: {error!r}"))
 
-    def failed(self, track: Track | None, error: EngineFailure) -> None:
+    def failed(self, track: Track | None, error: PoselineError) -> None:
         """Nothing more can be scored: what waits is lost, and the client is told so at once."""
         if not self._failed:
             self._ending = self._failed = True
@@ -327,17 +390,14 @@ class Session:
             self._outbox.post(error_message(error, fatal=True))
             self.close()
             self._link.end(close_code(error), error.code)
+            self._part()
 
     def _tell(self, track: Track, told: Told, events: Sequence[SegmentEvent]) -> None:
         for t, top, unknown in told:
             said = protocol.Scores(t=round(t, 6), track_id=track.name, top=top, unknown=unknown or UNSET)
             self._outbox.post(said)
         for event in events:
-            key = (track, event.key)
-            if key not in self._segment_ids:
-                self._segments += 1
-                self._segment_ids[key] = f"g{self._segments}"
-            name = self._segment_ids[key]
+            name = f"g{track.number}.{event.key + 1}"  # the same wherever the session goes on
             self._finals += event.phase == "final"
             self._metrics.segments.labels(self._manifest.name, event.label, event.phase).inc()
             if event.phase == "started" and self._options.partials:
@@ -345,7 +405,6 @@ class Session:
             if event.phase == "final" or name in self._announced:
                 self._outbox.post(segment_message(event, name, track.name))
             if event.phase in ("final", "retracted"):
-                del self._segment_ids[key]
                 self._announced.discard(name)
 
     # --- the whole ------------------------------------------------------------------------------------------------
@@ -353,7 +412,93 @@ class Session:
     def tick(self, now: float) -> None:
         """To be called a few times a second (monotonic): what was not acknowledged for long is."""
         if not self._ending:
-            self._account.acknowledge_if_due(now, self._pending)
+            self._acknowledge_if_due(now)
+            self.advance()
+
+    def _acknowledge_if_due(self, now: float) -> None:
+        if not self._account.due(now):
+            return
+        if self._holding.durable:
+            self._commit()
+        else:
+            self._outbox.post(self._account.acknowledgement(self._pending))
+
+    # --- to outlive a connection ----------------------------------------------------------------------------------
+
+    def park(self, parted: Callable[[], None]) -> None:
+        """The connection is gone, or is to go: save what was accepted once it is scored, give every lane back, and tell."""
+        if self._failed:
+            parted()
+            return
+        self._parting = parted
+        if not self._ending:
+            self._ending = True
+            self._steps.clear()
+            self.unread = []
+        if not self._steps:  # else it is about to end, and is saved then
+            self._commit()
+        self.advance()
+
+    def _commit(self) -> None:
+        """Save as soon as nothing is pending."""
+        if not self._to_save:
+            self._to_save = True
+            self._steps.appendleft(_Save())
+
+    def _save(self) -> None:
+        if self._saving:
+            return  # again when it has arrived: states must come in order
+        self._to_save, self._saving = False, True
+        acknowledgement = self._account.acknowledgement(0) if self._holding.durable and self._account.behind else None
+        newest = self._outbox.newest
+
+        def told(error: PoselineError | None) -> None:
+            self._saved(error, newest, acknowledgement)
+
+        self._holding.save(self._state(), told)
+
+    def _state(self) -> SavedSession:
+        return SavedSession(
+            self._outbox.session_id,
+            self._model.bundle.digest,
+            self._outbox.subprotocol,
+            structs.replace(self._start, options=self._options.choice),
+            self._account.save(),
+            self._outbox.save(),
+            [track.save() for track in self._tracks.values()],
+            self._opened,
+            sorted(self._announced),
+            self._finals,
+            self.over,
+        )
+
+    def _saved(self, error: PoselineError | None, newest: int, acknowledgement: protocol.Ack | None) -> None:
+        """A state has arrived in the store, or not."""
+        self._saving = False
+        if self._failed:
+            return
+        if isinstance(error, Superseded):
+            self._outbox.commit = None
+            self.failed(None, error)
+            return
+        # Who cannot save still tells: a client that waits for ever is worse off than one that may hear a final twice.
+        self._outbox.release(newest if error is None else self._outbox.newest)
+        if acknowledgement and error is None:
+            self._outbox.post(acknowledgement)
+        if self._to_save:
+            self._steps.appendleft(_Save())
+            self.advance()
+            return
+        if self.over is not None:
+            self._link.end(*self.over)
+        if not self._steps:
+            self._part()
+
+    def _part(self) -> None:
+        if self._parting is not None:
+            parted, self._parting = self._parting, None
+            self.close()
+            parted()
 
     def close(self) -> None:
         """Give every lane back."""
@@ -364,22 +509,23 @@ class Session:
             track.close()
         self._tracks.clear()
 
-    def _post_started(self) -> None:
+    def started(self) -> protocol.SessionStarted:
+        """What a client is told first, on every connection."""
         manifest, approximate = self._manifest, self.converter.approximate
-        self._outbox.post(
-            protocol.SessionStarted(
-                model=self._model.info(),
-                classes=list(manifest.classes),
-                layout_conversion=protocol.LayoutConversion(self._layout.name, manifest.layout, approximate),
-                limits=self._settings.limits(),
-                algorithmic_latency=manifest.look_ahead / manifest.fps,
-                hop=1 / manifest.fps,
-                unknown_below=manifest.unknown_below,
-                options=self._options.effective(),
-            )
+        return protocol.SessionStarted(
+            model=self._model.info(),
+            classes=list(manifest.classes),
+            layout_conversion=protocol.LayoutConversion(self._layout.name, manifest.layout, approximate),
+            limits=self._settings.limits(),
+            algorithmic_latency=manifest.look_ahead / manifest.fps,
+            hop=1 / manifest.fps,
+            unknown_below=manifest.unknown_below,
+            options=self._options.effective(),
+            resume_token=self._holding.token,
+            resume_ttl=self._holding.seconds,
+            resumed=self._resumed,
+            next_client_seq=self._account.client_seq + 1,
         )
-        for notice in notices(self.converter, manifest.layout):
-            self._warn(notice)
 
     def _warn(self, notice: protocol.Notice) -> None:
         self._outbox.post(protocol.Warn(code=notice.code, detail=notice.detail))

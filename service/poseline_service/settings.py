@@ -77,6 +77,17 @@ class ServiceSettings(BaseSettings):
     ack_seconds: float = Field(1.0, gt=0, description="Seconds after which an ack is sent if frames came.")
     start_seconds: float = Field(10.0, gt=0, description="Seconds from handshake to session.start.")
     idle_seconds: float = Field(30.0, gt=0, description="Seconds without any message before a session is closed.")
+    state_url: str | None = Field(
+        None,
+        description="Where sessions' states are kept so that another server can go on with them: redis://… Else in memory.",
+    )
+    state_timeout: float = Field(2.0, gt=0, description="Seconds that the store of states gets for one answer.")
+    resume_seconds: float | None = Field(
+        None, gt=0, description="Seconds for which a session can be resumed; by default 60 in memory, 600 in a store."
+    )
+    state_memory_bytes: int = Field(
+        256 * 1024**2, ge=1024, description="Bytes of states kept in memory; beyond it the oldest goes."
+    )
     drain_seconds: float = Field(30.0, gt=0, description="Seconds that sessions get to finish when the server stops.")
 
     body_bytes: int = Field(32 * 1024**2, ge=1024, description="Largest body of POST /v1/localize.")

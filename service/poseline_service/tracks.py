@@ -13,13 +13,15 @@ from dataclasses import dataclass, field
 from math import inf
 from typing import Any, Protocol
 
+from msgspec import Struct
+
 from poseline.bundle import ModelBundle
 from poseline.decoding import DecodingOptions
-from poseline.errors import EngineFailure, MalformedMessage, UnknownModel
-from poseline.online import open_converter
+from poseline.errors import EngineFailure, MalformedMessage, StateError, UnknownModel
+from poseline.online import SlotState, open_converter
 from poseline.pose import Coordinates, PoseConverter, has_scale
 from poseline.protocol import ModelInfo, Notice
-from poseline.resampling import FrameGrid, GridPush
+from poseline.resampling import FrameGrid, GridPush, GridState
 from poseline.segments import Forced, SegmentEvent
 from poseline.skeleton import Flags, Floats, SkeletonLayout, unknown_joints
 from poseline.translation import model_info
@@ -142,12 +144,29 @@ class TrackOptions:
     live: bool
 
 
-class Track:
-    """One person: native poses in, scored by the network in order, events out to the listener."""
+class TrackState(Struct, frozen=True):
+    """All that is known of one person, to travel. due: of the pace."""
 
-    def __init__(self, name: str, model: LoadedModel, options: TrackOptions, listener: TrackListener) -> None:
+    name: str
+    number: int
+    grid: GridState
+    slot: SlotState
+    last_t: float
+    first_t: float
+    unmeasured: bool
+    due: float | None
+
+
+class Track:
+    """One person: native poses in, scored by the network in order, events out to the listener. number: among all whom
+    the listener has had."""
+
+    def __init__(
+        self, name: str, model: LoadedModel, options: TrackOptions, listener: TrackListener, number: int = 0
+    ) -> None:
         manifest = model.bundle.manifest
         self.name = name
+        self.number = number
         self.pace = Pace(options.scores_hz, manifest.fps)
         self.wants_scores = options.scores_hz > 0
         self.live = options.live
@@ -161,6 +180,33 @@ class Track:
         self._unmeasured = True
         """No pose of it had a scale so far, and nobody has been told."""
         self._lane = self._scheduler.open(self, options.decoding, options.allowed)
+
+    @classmethod
+    def restored(cls, state: TrackState, model: LoadedModel, options: TrackOptions, listener: TrackListener) -> Track:
+        """One that was saved, exactly as it was. Raises Overloaded, StateError."""
+        track = cls(state.name, model, options, listener, state.number)
+        try:
+            track._grid.load(state.grid)
+            track._scheduler.load(track._lane, state.slot)
+        except StateError:
+            track.close()
+            raise
+        track.last_t, track._first_t, track._unmeasured = state.last_t, state.first_t, state.unmeasured
+        track.pace.due = state.due
+        return track
+
+    def save(self) -> TrackState:
+        """Once nothing is pending."""
+        return TrackState(
+            self.name,
+            self.number,
+            self._grid.save(),
+            self._scheduler.save(self._lane),
+            self.last_t,
+            self._first_t,
+            self._unmeasured,
+            self.pace.due,
+        )
 
     @property
     def pending(self) -> int:
@@ -219,7 +265,8 @@ class Pace:
     def __init__(self, hz: float, fps: float) -> None:
         self.hz, self.fps = hz, fps
         self._always = hz >= fps
-        self._due: float | None = None
+        self.due: float | None = None
+        """Media time of the next frame that is told of, once there was one."""
 
     def takes(self, t: float) -> bool:
         """To be asked once of every frame, in order."""
@@ -227,9 +274,9 @@ class Pace:
             return True
         if self.hz <= 0:
             return False
-        due, every = t if self._due is None else self._due, 1 / self.hz
+        due, every = t if self.due is None else self.due, 1 / self.hz
         if t < due - 1e-6:
             return False
         # Counted from when they were due, or rates that do not divide the grid's would come out lower.
-        self._due = due + every if t < due + every else t + every
+        self.due = due + every if t < due + every else t + every
         return True
