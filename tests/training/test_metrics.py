@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from poseline.formats.corpus import runs
 from poseline_training.metrics.calibration import class_error, reliability, selective, top_reliability
 from poseline_training.metrics.early import early_accuracy, recognition_accuracy
 from poseline_training.metrics.frames import calibrated_ap, frame_accuracy, frame_ap, frame_f1
@@ -127,7 +128,7 @@ def test_early_accuracy_by_hand() -> None:
     labels[:12], labels[20:26], labels[40:60] = 1, 2, 1
     scores = np.eye(3)[labels]
     scores[:3] = scores[40:] = [1, 0, 0]
-    asked = [scores.astype(np.float32)], [labels]
+    asked = [scores.astype(np.float32)], [[(start / 30, end / 30, label) for start, end, label in runs(labels)]]
     assert early_accuracy(*asked, 0.0) == pytest.approx(1 / 3)
     assert early_accuracy(*asked, 0.1) == pytest.approx(2 / 3)
     assert early_accuracy(*asked, 0.2) == pytest.approx(1 / 2), "class 2 has ended"

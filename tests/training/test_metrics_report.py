@@ -182,13 +182,22 @@ def test_step_graphs_and_whole_scores_give_the_same(bundle: ModelBundle, corpus:
     assert (by_step.person, by_step.corpus) == ("1", "made_up")
 
 
+def test_strikes_without_a_pause_are_as_many_truths_as_were_annotated(manifest: ModelManifest, corpus: Path) -> None:
+    """Left punch, right punch and left punch again, at once: one run of the merged class."""
+    (first, *_) = read_corpus(corpus / "untrimmed_test.npz")
+    labels = np.repeat([0, 2, 3, 2, 0], 60)
+    one = stream(manifest, PERFECT, replace(first, labels=labels), corpus.parent / "labels.json")
+    assert [(label, start, end) for start, end, label in one.truths()] == [(2, 2, 4), (2, 4, 6), (2, 6, 8)]
+    assert report([one], CLASSES)["classes"]["punch"]["instances"] == 3
+
+
 def test_what_was_left_out_counts_neither_way() -> None:
     def said(start: float, end: float) -> SegmentEvent:
         return SegmentEvent("final", 0, "wave", 1, start, end, 0.9, end, "none")
 
     labels = np.r_[np.zeros(1800), np.full(1800, -1)].astype(np.int64)
     scores = np.tile(np.array([[0.9, 0.1]], np.float32), (3600, 1))
-    one = StreamedSequence("x", labels, scores, (said(10, 12), said(70, 72)), "p", "c")
+    one = StreamedSequence("x", labels, scores, (said(10, 12), said(70, 72)), "p", "c", ())
     found = report([one], ("background", "wave"))
     assert found["false_alarms_per_hour"] == 60, "one in the minute that counts"
     assert found["seconds"] == 120

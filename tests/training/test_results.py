@@ -20,8 +20,8 @@ from poseline_training.results.networks import multiply_adds, parameters
 from poseline_training.results.pages import write_page
 from poseline_training.results.reproduce import train
 from poseline_training.results.rows import Rows, write_row
-from poseline_training.results.settings import ResultsSettings, experiment
-from poseline_training.results.tables import MISSING, beside, negatives, robustness
+from poseline_training.results.settings import AimSettings, ResultsSettings, experiment
+from poseline_training.results.tables import MISSING, aims, beside, negatives, of_figures, robustness, won_back
 
 pytestmark = [pytest.mark.filterwarnings("ignore")]
 
@@ -49,7 +49,7 @@ def settings(root: Path) -> ResultsSettings:
                 {"corpus": "other", "split": "stitched_test"},
             ],
             "trimmed": [{"corpus": "made_up", "split": "untrimmed_test"}],
-            "negatives": {"corpus": "manners", "files": ["trimmed_train"]},
+            "negatives": [{"corpus": "manners", "files": ["trimmed_train"]}],
             "draws": 10,
             "rows": {
                 "late": {"run": "gru-s0", "look_ahead": 4},
@@ -66,11 +66,16 @@ def settings(root: Path) -> ResultsSettings:
                 },
                 {"title": "Ahead", "rows": ["gru", "late"], "plot": "look_ahead"},
                 {"title": "Points", "table": "operating", "rows": ["gru"]},
+                {"title": "Size", "table": "sets", "rows": ["gru"]},
+                {"title": "All of them", "table": "protocols", "rows": ["gru"]},
+                {"title": "Starting", "table": "starts", "rows": ["gru"]},
+                {"title": "Wanted", "table": "aims", "rows": ["gru"]},
+                {"title": "Won", "table": "won_back", "rows": ["gru", "late", "gru"]},
                 {"title": "Soon", "table": "early", "rows": ["gru"]},
                 {"title": "Clips", "table": "trimmed", "of": ["made_up"], "rows": ["gru"]},
                 {"title": "Rare", "table": "tail", "rows": ["nobody"]},
                 {"title": "Calibrated", "table": "calibration", "rows": ["gru"], "plot": "reliability"},
-                {"title": "Quiet", "table": "negatives", "rows": ["gru"]},
+                {"title": "Quiet", "table": "negatives", "of": ["manners"], "rows": ["gru"]},
                 {"title": "Own", "table": "native", "of": ["made_up"], "rows": ["gru"]},
                 {"title": "Anew", "table": "recomposed", "of": ["other"], "rows": ["gru"]},
                 {"title": "Left", "table": "left_out", "rows": ["gru", "narrow"]},
@@ -162,15 +167,18 @@ def test_a_row_says_what_it_is_of_and_on_what(row: dict[str, Any]) -> None:
 
 
 def test_negatives_are_of_manners_that_it_was_not_trained_on(row: dict[str, Any]) -> None:
-    assert row["negatives"]["styles"] == ["wild"]
-    assert row["negatives"]["sequences"] == 2
+    found = row["negatives"]["manners"]
+    assert found["styles"] == ["wild"]
+    assert found["sequences"] == 2
+    assert sum(one["seconds"] for one in found["contents"].values()) == pytest.approx(found["seconds"])
+    assert all(one["seen"] for one in found["contents"].values()), "the same was background in another manner"
 
 
 def test_a_run_that_knows_every_manner_has_no_negatives(root: Path, settings: ResultsSettings, tmp_path: Path) -> None:
     plain = tiny(root)
     sets = tuple(one.model_copy(update={"styles": None}) for one in plain.data.sets)
     finetune(plain.model_copy(update={"data": plain.data.model_copy(update={"sets": sets})}), tmp_path)
-    assert measure(settings, "narrow", tmp_path)["negatives"] is None
+    assert measure(settings, "narrow", tmp_path)["negatives"] == {"manners": None}
 
 
 def test_a_row_may_have_another_head_and_fewer_sets(settings: ResultsSettings, run: Path) -> None:
@@ -286,17 +294,46 @@ def test_a_row_is_made_again_with_all_that_it_needs(root: Path, settings: Result
         train("nobody-s1", configs, runs)
 
 
-def test_seeds_of_other_manners_are_told_together(tmp_path: Path) -> None:
-    """22 finals in half an hour, 18 of them in one minute; and none in another half."""
+def test_negatives_are_told_by_whether_their_content_was_seen(tmp_path: Path) -> None:
+    """Two finals in 20 minutes of what training had as background in other manners, 3 in a minute of what it never had."""
+    contents = {
+        "hand": {"seconds": 1200, "finals": 2, "seen": True},
+        "dance": {"seconds": 60, "finals": 3, "seen": False},
+    }
+    found = {"said": {"kick": 4, "bend": 1}, "contents": contents}
+    write_row(
+        {"name": "x", "seed": 0, "steps": 2, "cpu_minutes": 1.0, "negatives": {"m": found, "n": None}},
+        tmp_path / "x.json",
+    )
+    (line,) = negatives(Rows(tmp_path), ["x"], ["m", "n"]).splitlines()[2:]
+    assert line == "| m: x | 0 | 2 | 1.0 | 20.0 | 2 | 6.0 | 1.0 | 3 | 180.0 | kick 4, bend 1 |"
 
-    def row(seed: int, said: dict[str, int], loudest: int) -> dict[str, Any]:
-        of_it = {"name": "dance", "seconds": 60, "finals": loudest}
-        found = {"seconds": 1800, "said": said, "loudest": of_it, "styles": ["old"], "false_alarms_per_hour": 0}
-        return {"name": f"x-s{seed}", "seed": seed, "steps": 2, "cpu_minutes": 1.0, "negatives": found}
 
-    for one in (row(0, {"kick": 18, "bend": 4}, 18), row(1, {}, 0)):
-        write_row(one, tmp_path / f"{one['name']}.json")
-    together, first, second = negatives(Rows(tmp_path), ["x"]).splitlines()[2:]
-    assert together.startswith("| **x**, all seeds together | 0, 1 | 2 | 1.0 | 1.00 | 22.0 | 4.1 |")
-    assert first.endswith("| 0.50 | 44.0 | 8.3 | kick 18, bend 4 | old |")
-    assert second.endswith("| 0.50 | 0.0 | 0.0 | nothing | old |")
+def test_aims_and_what_look_ahead_wins_back(tmp_path: Path) -> None:
+    def row(name: str, body: str, frame_map: float, segment_map: float) -> None:
+        figures = {
+            "frame_map": frame_map,
+            "segment_map": {"0.5": segment_map},
+            "f1": {"50": 0.5},
+            "start_delay_mean": 0.2,
+        }
+        head = {"name": name, "seed": 0, "steps": 2, "cpu_minutes": 1.0, "body": body, "sets": {}}
+        write_row({**head, "means": {"all": figures}}, tmp_path / f"{name}.json")
+
+    row("causal", "gru", 0.6, 0.5)
+    row("ahead", "gru", 0.7, 0.45)
+    row("twin", "centred_u", 0.8, 0.7)
+    rows = Rows(tmp_path)
+    (line,) = won_back(rows, ["causal", "ahead", "twin"], ["all"]).splitlines()[2:]
+    assert line == "| ahead: mean of all sets | 50% | -25% | no gap |"
+    wanted = [
+        AimSettings(title="frame mAP", of="all", path=("frame_map",), least=0.6),
+        AimSettings(title="start delay", of="all", path=("start_delay_mean",), most=0.1),
+    ]
+    first, second = aims(rows, ["causal"], wanted).splitlines()[2:]
+    assert first == "| frame mAP (all) | at least 0.60 | 0.600 | 0.600 | yes |"
+    assert second == "| start delay (all) | at most 0.10 | 0.200 | 0.200 | **no** |"
+    *_, told = of_figures(rows, ["twin"], ["all"]).splitlines()
+    assert told.endswith("| 0.800 | 0.700 | 0.500 | \N{EN DASH} | \N{EN DASH} | \N{EN DASH} |"), (
+        "it starts nothing in time"
+    )

@@ -65,9 +65,10 @@ def _text(settings: ExportSettings, bundle: ModelBundle, parameters: int) -> str
         operation += f' Where the best class scores less than {manifest.unknown_below:.2g}, the answer is "unknown".'
     method = (
         "Every sequence went through the online path; events are those that the service sends, with its one decoder. "
-        "All classes open. Fractions. These recordings of people unseen in training were read while the recipe was "
-        "chosen: development data, not a blind test. The headline is the real untrimmed recordings; in stitched streams "
-        "(`stitched_…`) the actions are real, but their order, borders and background are made up."
+        "All classes open. Fractions. These recordings of people unseen in training were read while architectures and "
+        "earlier versions were compared: development data, not a blind test. The headline is the real untrimmed "
+        "recordings; in stitched streams (`stitched_…`) the actions are real, but their order, borders and background are "
+        "made up. One training: docs/results.md has another seed of it, and how far the two differ."
     )
     parts = [
         f"# {manifest.name} (version {manifest.version})",

@@ -47,7 +47,15 @@ def evaluate(
     bundle: Annotated[Path, typer.Option(help="Bundle folder.", exists=True)],
     corpus: Annotated[Path, typer.Option(help="Corpus folder.", exists=True)],
     split: Annotated[str, typer.Option(help="File of the corpus, without .npz: untrimmed_test …; a,b: as one.")],
-    label_map: Annotated[Path | None, typer.Option(help="JSON: corpus → class → common label.")] = None,
+    label_map: Annotated[
+        Path | None,
+        typer.Option(
+            help="JSON: corpus → class → common label. Else unified_labels.json beside the corpora, if it is there."
+        ),
+    ] = None,
+    own_labels: Annotated[
+        bool, typer.Option("--own-labels", help="The corpus' own class names are the model's.")
+    ] = False,
     json_: Annotated[Path | None, typer.Option("--json", help="Write the figures here.")] = None,
     negatives: Annotated[
         bool,
@@ -63,16 +71,19 @@ def evaluate(
     from poseline_training.runtime import open_scorer
 
     opened = ModelBundle.open(bundle)
+    beside = corpus.resolve().parent / "unified_labels.json"
     figures = run(
         opened.manifest,
         open_scorer(opened),
         corpus,
         split,
-        label_map,
+        None if own_labels else label_map or (beside if beside.exists() else None),
         negatives=negatives,
         styles=tuple(one.strip() for one in styles.split(",")) if styles else None,
         native=native,
     )
+    if figures["left_out_classes"]:
+        typer.echo(f"no class of the model, frames not counted: {', '.join(figures['left_out_classes'])}", err=True)
     if json_:
         json_.write_text(json.dumps(figures, indent=2, allow_nan=False) + "\n")
     shown = {k: v for k, v in figures.items() if k not in ("classes", "reliability")}

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -65,8 +65,9 @@ def evaluate(
         raise CorpusError(f"none of the {len(read)} recordings of {corpus.name}/{split} is of that style and kind")
     streamed = stream_all(manifest, scorer, chosen, label_map, look_ahead)
     if negatives:
-        streamed = [replace(one, labels=np.zeros_like(one.labels)) for one in streamed]
+        streamed = [one.as_background() for one in streamed]
     figures = report(streamed, manifest.classes)
+    figures["left_out_classes"] = _left_out(manifest, chosen, label_map)
     if native:
         found = native_recall(
             [one.detections() for one in streamed], [one.natives for one in streamed], manifest.classes
@@ -89,6 +90,7 @@ def report(streamed: Sequence[StreamedSequence], classes: tuple[str, ...]) -> di
         **_operation(split),
         **_calibration(split),
         "sequences": len(streamed),
+        "persons": len({one.person for one in streamed}),
         "seconds": sum(len(one.labels) for one in streamed) / FPS,
         "classes": {classes[c]: _class(split, c) for c in split.present},
     }
@@ -212,12 +214,12 @@ def _line(split: _Split) -> dict[str, float]:
 
 def _starts(split: _Split) -> dict[str, Any]:
     ap, delays = _start_ap(split, START_SECONDS)
-    scored = [one.scores for one in split.streamed], [one.labels for one in split.streamed]
+    scores = [one.scores for one in split.streamed]
     return {
         "start_p_ap": ap,
         "start_p_ap_all": _start_ap(split, starts.OFFSETS)[0],
         "start_delay_mean": _mean(delays),
-        "early_accuracy": {str(s): early.early_accuracy(*scored, s) for s in early.SECONDS},
+        "early_accuracy": {str(s): early.early_accuracy(scores, split.truths, s) for s in early.SECONDS},
     }
 
 
@@ -270,6 +272,16 @@ def _class(split: _Split, c: int) -> dict[str, Any]:
         "segment_ap": {"0.5": segment_ap(split.detections, split.truths, c, 0.5)},
         "instances": sum(label == c for one in split.truths for *_, label in one),
     }
+
+
+def _left_out(manifest: ModelManifest, sequences: Sequence[LabelledSequence], label_map: Path | None) -> list[str]:
+    """The sequences' own classes that the model has no class for: frames of these do not count."""
+    found: set[str] = set()
+    for one in sequences:
+        shown = [k for k in np.unique(one.labels).tolist() if k > 0]
+        names = common_labels(one, label_map)
+        found |= {one.classes[k] for k in shown if names[k] not in manifest.classes}
+    return sorted(found)
 
 
 def _labels(manifest: ModelManifest, sequence: LabelledSequence, label_map: Path | None) -> NDArray[np.int64]:

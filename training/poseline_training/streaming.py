@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +31,8 @@ Scorer = StepScorer | WholeScorer
 class StreamedSequence:
     """One sequence as the service saw it. labels (T,) in the model's classes; scores (T, 1 + K).
 
-    natives: the truths under the set's own names, as far as the model has a class for them.
+    natives: what was annotated, as far as the model has a class for it. Two strikes without a pause between them may be one
+    run of a merged class, but they are two truths.
     """
 
     name: str
@@ -40,11 +41,16 @@ class StreamedSequence:
     events: tuple[SegmentEvent, ...]
     person: str
     corpus: str
-    natives: tuple[NativeTruth, ...] = ()
+    natives: tuple[NativeTruth, ...]
+
+    def as_background(self) -> StreamedSequence:
+        """The same, as if nothing that was annotated were an action."""
+        return replace(self, labels=np.zeros_like(self.labels), natives=())
 
     def ignored(self, start: float, end: float) -> bool:
         """Whether most of the span was left out by the annotators."""
-        span = self.labels[int(start * FPS) : max(int(end * FPS), int(start * FPS) + 1)]
+        first = round(start * FPS)
+        span = self.labels[first : max(round(end * FPS), first + 1)]
         return bool(len(span)) and bool((span < 0).mean() > 0.5)
 
     def finals(self) -> list[SegmentEvent]:
@@ -58,7 +64,7 @@ class StreamedSequence:
         return [(e.decided, e.label_id, e.score) for e in started]
 
     def truths(self) -> list[Truth]:
-        return [(start / FPS, end / FPS, label) for start, end, label in runs(self.labels)]
+        return [(start, end, label) for start, end, label, _ in self.natives]
 
 
 def stream(

@@ -8,25 +8,25 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from poseline.formats.corpus import FPS, runs
+from poseline.formats.corpus import FPS
 from poseline.skeleton import Floats
+from poseline_training.metrics.segments import Truth
 
 SECONDS = (0.1, 0.2, 0.3, 0.5, 0.75, 1.0)
 SHARES = (0.1, 0.25, 0.5, 0.75, 1.0)
 
 
-def early_accuracy(scores: Sequence[Floats], labels: Sequence[NDArray[np.int64]], seconds: float) -> float:
+def early_accuracy(scores: Sequence[Floats], truths: Sequence[Sequence[Truth]], seconds: float) -> float:
     """Share of the instances that last so long whose class has the highest score `seconds` after their start; NaN if none.
 
-    scores (T, 1 + K), labels (T,) of every sequence. Background counts as an answer, and as a wrong one. This bounds what
+    scores (T, 1 + K) and truths of every sequence. Background counts as an answer, and as a wrong one. This bounds what
     any decoder can say of starts: before the class leads, there is nothing to announce.
     """
-    at = round(seconds * FPS)
     right = [
-        bool(scored[start + at].argmax() == label)
-        for scored, labelled in zip(scores, labels, strict=True)
-        for start, end, label in runs(labelled)
-        if label > 0 and start + at < end
+        bool(scored[round((start + seconds) * FPS)].argmax() == label)
+        for scored, true in zip(scores, truths, strict=True)
+        for start, end, label in true
+        if round((start + seconds) * FPS) < round(end * FPS)
     ]
     return float(np.mean(right)) if right else math.nan
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -43,16 +42,21 @@ def figures_of(
     )
 
 
-def negative_figures(streamed: Sequence[StreamedSequence], classes: tuple[str, ...]) -> Figures:
-    """Of recordings that hold no class at all: every final is false. `said`: class → finals. `loudest`: the one recording
-    with the most of them, its seconds and its finals."""
-    quiet = [replace(one, labels=np.zeros_like(one.labels)) for one in streamed]
+def negative_figures(
+    streamed: Sequence[StreamedSequence], classes: tuple[str, ...], contents: Sequence[str] = ()
+) -> Figures:
+    """Of recordings that hold no class at all: every final is false. `said`: class → finals. contents: what each recording
+    shows, under which name seconds and finals are told too."""
+    quiet = [one.as_background() for one in streamed]
     figures = report(quiet, classes)
     finals = [event.label for one in quiet for event in one.finals()]
     said = {name: finals.count(name) for name in sorted(set(finals), key=lambda one: (-finals.count(one), one))}
-    loudest = max(quiet, key=lambda one: len(one.finals()))
-    of_it = {"name": loudest.name, "seconds": len(loudest.labels) / FPS, "finals": len(loudest.finals())}
-    return rounded({name: figures[name] for name in _NEGATIVE} | {"said": said, "loudest": of_it})
+    shown: dict[str, dict[str, float]] = {}
+    for name, one in sorted(zip(contents, quiet, strict=bool(contents)), key=lambda both: both[0]):
+        of_it = shown.setdefault(name, {"seconds": 0.0, "finals": 0})
+        of_it["seconds"] += len(one.labels) / FPS
+        of_it["finals"] += len(one.finals())
+    return rounded({name: figures[name] for name in _NEGATIVE} | {"said": said, "contents": shown})
 
 
 def mean_of(reports: Sequence[Figures]) -> Figures:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from poseline.bundle import ModelBundle
-from poseline.errors import CorpusError, InputError
+from poseline.errors import InputError
 from poseline.formats.corpus import LabelledSequence, read_corpus
 from poseline.manifest import ModelManifest
 from poseline_training.compose import recomposed
@@ -80,7 +80,7 @@ def measure(
         | found
         | {"recomposed": figures_of(anew, manifest.classes, (), settings.draws) if anew else None}
         | {"trimmed": _trimmed(measured, settings.trimmed)}
-        | {"negatives": settings.negatives and _negatives(measured, settings.negatives)}
+        | {"negatives": {one.corpus: _negatives(measured, one) for one in settings.negatives}}
     )
 
 
@@ -122,26 +122,35 @@ def _trimmed(measured: Measured, sets: Sequence[EvaluationSet]) -> dict[str, Any
 
 
 def _negatives(measured: Measured, negatives: NegativeSettings) -> dict[str, Any] | None:
-    """None where the run has seen every manner that there is."""
+    """None where the run has seen every manner that there is, or people of a set without manners.
+
+    `seen` of a content: the run had it as background, in other manners and maybe by the same people.
+    """
     sequences = [
         one
         for file in negatives.files
         for one in read_corpus(measured.data.root / negatives.corpus / f"{file}.npz")
         if is_foreign(in_classes(one.labels, common_labels(one, measured.data.label_map), measured.manifest.classes))
     ]
-    if not sequences:
-        raise CorpusError(f"{negatives.corpus} holds no recording without the model's classes")
     every = {one.style for one in sequences}
-    styles = sorted(every - (_seen(measured.trained, negatives.corpus, every) if measured.trained else set()))
-    if not styles:
+    trained = _manners(measured.trained, negatives.corpus, every) if measured.trained else set[str]()
+    unseen = [one for one in sequences if one.style not in trained]
+    if not unseen:
         return None
-    figures = negative_figures(
-        measured.stream([one for one in sequences if one.style in styles]), measured.manifest.classes
-    )
-    return {"corpus": negatives.corpus, "styles": styles} | figures
+    known = {_content(one) for one in sequences if one.style in trained}
+    contents = [_content(one) for one in unseen]
+    found = negative_figures(measured.stream(unseen), measured.manifest.classes, contents)
+    for name, one in found["contents"].items():
+        one["seen"] = name in known
+    return {"styles": sorted({one.style for one in unseen} - {""})} | found
 
 
-def _seen(trained: FinetuneSettings, corpus: str, everything: set[str]) -> set[str]:
+def _content(sequence: LabelledSequence) -> str:
+    """What a recording of one thing shows, by the set's own name."""
+    return sequence.classes[int(sequence.labels.max())]
+
+
+def _manners(trained: FinetuneSettings, corpus: str, everything: set[str]) -> set[str]:
     """The manners of the corpus that the run was trained on, with labels or as background."""
     seen: set[str] = set()
     for one in trained.data.sets:

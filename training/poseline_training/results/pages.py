@@ -5,24 +5,33 @@ from __future__ import annotations
 import json
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from poseline_training.results import plots, tables
-from poseline_training.results.rows import EARLY, Rows
-from poseline_training.results.settings import GroupSettings, ResultsSettings
+from poseline_training.results.rows import CALIBRATION, EARLY, OPERATING, PROTOCOLS, STARTS, Rows
+from poseline_training.results.settings import AimSettings, GroupSettings, ResultsSettings
 from poseline_training.robustness import plot as robustness
 
 _MADE = "<!-- Made by `poseline results` from docs/results/ and training/configs/results.yaml; edit those. -->"
 
 _DRAW = {"points": plots.points, "look_ahead": plots.look_ahead, "reliability": plots.reliability}
 """Pictures of rows."""
+_COLUMNS = {
+    "operating": OPERATING,
+    "calibration": CALIBRATION,
+    "early": EARLY,
+    "protocols": PROTOCOLS,
+    "starts": STARTS,
+}
+"""Tables of one line a row, and nothing else."""
 
 
 def write_page(settings: ResultsSettings, folder: Path, output: Path) -> None:
     """The page, and its pictures beside `folder`, which holds the rows; `folds/`, `robustness.json` and `giveaways.json` lie
     beside it too."""
-    page = _Page(Rows(folder), folder.parent, output.parent)
+    page = _Page(Rows(folder), folder.parent, output.parent, settings.aims)
     parts = ["# Results", _MADE, settings.words.strip()]
     for group in settings.groups:
         parts += [f"## {group.title}", group.words.strip(), page.table(group), page.picture(group)]
@@ -30,8 +39,8 @@ def write_page(settings: ResultsSettings, folder: Path, output: Path) -> None:
 
 
 class _Page:
-    def __init__(self, rows: Rows, kept: Path, folder: Path) -> None:
-        self._rows, self._kept, self._folder = rows, kept, folder
+    def __init__(self, rows: Rows, kept: Path, folder: Path, aims: Sequence[AimSettings]) -> None:
+        self._rows, self._kept, self._folder, self._aims = rows, kept, folder, aims
 
     def table(self, group: GroupSettings) -> str:
         rows, names, of = self._rows, group.rows, group.of
@@ -39,16 +48,16 @@ class _Page:
             case "figures":
                 size = tables.costs(rows, names) if group.costs else ""
                 return "\n\n".join(one for one in (tables.of_figures(rows, names, of), size) if one)
-            case "operating":
-                return tables.operating(rows, names, of)
-            case "early":
-                return tables.of_figures(rows, names, of, EARLY)
+            case "sets":
+                return tables.sets(rows, names)
+            case "aims":
+                return tables.aims(rows, names, self._aims)
+            case "won_back":
+                return tables.won_back(rows, names, of)
             case "trimmed":
                 return tables.trimmed(rows, names, of)
-            case "calibration":
-                return tables.calibration(rows, names, of)
             case "negatives":
-                return tables.negatives(rows, names)
+                return tables.negatives(rows, names, of)
             case "native":
                 return tables.native(rows, names, of)
             case "recomposed":
@@ -63,6 +72,8 @@ class _Page:
                 return tables.robustness(self._read("robustness.json"))
             case "giveaways":
                 return tables.giveaways(self._read("giveaways.json"))
+            case columns:
+                return tables.of_figures(rows, names, of, _COLUMNS[columns])
 
     def picture(self, group: GroupSettings) -> str:
         path = self._kept / f"{re.sub(r'[^a-z0-9]+', '-', group.title.lower()).strip('-')}.png"

@@ -15,20 +15,22 @@ Row = Mapping[str, Any]
 
 
 class Figure(NamedTuple):
-    """A column: where the figure stands in a set's figures, and what its interval is called."""
+    """A column: where the figure stands in a set's figures, and what its interval is called. online: it means nothing of a
+    network that answers when everything is over."""
 
     title: str
     path: tuple[str, ...]
     interval: str | None = None
+    online: bool = False
 
 
 FIGURES = (
     Figure("frame mAP", ("frame_map",), "frame_map"),
     Figure("segment mAP@.5", ("segment_map", "0.5"), "segment_map_0.5"),
     Figure("F1@50", ("f1", "50"), "f1_50"),
-    Figure("start p-AP .5 s", ("start_p_ap", "0.5"), "start_p_ap_0.5"),
-    Figure("1 s", ("start_p_ap", "1.0"), "start_p_ap_1.0"),
-    Figure("start delay, s", ("start_delay_mean",), "start_delay_mean"),
+    Figure("start p-AP .5 s", ("start_p_ap", "0.5"), "start_p_ap_0.5", online=True),
+    Figure("1 s", ("start_p_ap", "1.0"), "start_p_ap_1.0", online=True),
+    Figure("start delay, s", ("start_delay_mean",), "start_delay_mean", online=True),
 )
 OPERATING = (
     Figure("end to final p50, s", ("end_delay_p50",)),
@@ -39,7 +41,26 @@ OPERATING = (
     Figure("missed", ("missed",)),
     Figure("retracted", ("retracted",)),
 )
-EARLY = tuple(Figure(f"after {seconds} s", ("early_accuracy", str(seconds))) for seconds in SECONDS)
+EARLY = tuple(Figure(f"after {seconds} s", ("early_accuracy", str(seconds)), online=True) for seconds in SECONDS)
+PROTOCOLS = (
+    Figure("calibrated mAP", ("calibrated_frame_map",)),
+    Figure("macro F1 of frames", ("frame_macro_f1",)),
+    Figure("mAP, tIoU .5 to .95", ("segment_map_average",)),
+    Figure("LINE mAP", ("line_map", "average")),
+    Figure("PKU mAP_a .5", ("pku_map_action", "0.5")),
+    Figure("mAP_v .5", ("pku_map_video", "0.5")),
+    Figure("On-TAL mAP .5", ("on_tal", "0.5", "map")),
+    Figure("delay, s", ("on_tal", "0.5", "delay")),
+    Figure("F1@10", ("f1", "10")),
+    Figure("F1@25", ("f1", "25")),
+    Figure("edit", ("edit",)),
+    Figure("SL", ("sl",)),
+    Figure("EL", ("el",)),
+)
+STARTS = tuple(
+    Figure(f"{float(seconds):g} s", ("start_p_ap_all", seconds), online=True)
+    for seconds in ("0.1", "0.2", "0.33", "0.5", "1.0", "2.0", "3.0", "5.0", "10.0")
+)
 RECOGNITION = tuple(
     Figure("the whole clip" if share == 1 else f"{share:.0%} of the clip", ("recognition_accuracy", str(share)))
     for share in SHARES
@@ -48,6 +69,8 @@ CALIBRATION = (
     Figure("frame accuracy", ("frame_accuracy",)),
     Figure("ECE", ("ece",)),
     Figure("class-wise ECE", ("classwise_ece",)),
+    Figure("answered from .4 on", ("selective", "0.4", "coverage")),
+    Figure("right of those", ("selective", "0.4", "accuracy")),
     Figure("answered from .5 on", ("selective", "0.5", "coverage")),
     Figure("right of those", ("selective", "0.5", "accuracy")),
     Figure("answered from .8 on", ("selective", "0.8", "coverage")),

@@ -16,6 +16,11 @@ _SEEDED = re.compile(r"(.+)-s(\d+)")
 
 Table = Literal[
     "figures",
+    "sets",
+    "aims",
+    "won_back",
+    "protocols",
+    "starts",
     "operating",
     "early",
     "trimmed",
@@ -44,7 +49,8 @@ class RecomposedSet(EvaluationSet):
 
 
 class NegativeSettings(Settings):
-    """Recordings of which those count that hold no class of the model, in manners that it was not trained on."""
+    """Recordings of which those count that hold no class of the model: of a set that it was not trained on at all, or, where
+    the set names manners, in those that it was not trained on."""
 
     corpus: str
     files: tuple[str, ...] = Field(min_length=1)
@@ -61,10 +67,21 @@ class RowSettings(Settings):
     temperature: float = Field(default=1.0, gt=0)
 
 
+class AimSettings(Settings):
+    """of: `real`, `all` or a corpus. path: where the figure stands among a set's figures. least, most: what was wanted."""
+
+    title: str
+    of: str
+    path: tuple[str, ...]
+    least: float | None = None
+    most: float | None = None
+
+
 class GroupSettings(Settings):
     """A section of the page. of: `real`, `all` (means over sets) or corpora, a table each. rows: names; NAME stands for
-    every NAME-s0, NAME-s1 … too. In `left_out` the first one is what the others are compared with; in `folds` and `tail`
-    they are names of docs/results/folds/NAME.json. costs: add what each network is. plot: a picture of them below."""
+    every NAME-s0, NAME-s1 … too. In `left_out` the first one is what the others are compared with; `won_back` takes a causal
+    row, rows with look-ahead, and one that sees everything; in `folds` and `tail` they are names of
+    docs/results/folds/NAME.json. costs: add what each network is. plot: a picture of them below."""
 
     title: str
     words: str = ""
@@ -84,10 +101,11 @@ class ResultsSettings(Settings):
     sets: tuple[MeasuredSet, ...]
     recomposed: tuple[RecomposedSet, ...] = ()
     trimmed: tuple[EvaluationSet, ...] = ()
-    negatives: NegativeSettings | None = None
+    negatives: tuple[NegativeSettings, ...] = ()
     decoding: DecodingOptions = DecodingOptions()
     draws: int = Field(default=1000, ge=0)
     rows: dict[str, RowSettings] = Field(default_factory=dict)
+    aims: tuple[AimSettings, ...] = ()
     groups: tuple[GroupSettings, ...] = ()
 
     def row(self, name: str) -> RowSettings:

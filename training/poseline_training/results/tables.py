@@ -7,9 +7,7 @@ from functools import partial
 from typing import Any
 
 from poseline_training.results.rows import (
-    CALIBRATION,
     FIGURES,
-    OPERATING,
     RECOGNITION,
     Figure,
     Row,
@@ -19,11 +17,14 @@ from poseline_training.results.rows import (
     mean,
     value_of,
 )
+from poseline_training.results.settings import AimSettings
 
 MISSING = "(not measured)"
 _NONE = _TO = "\N{EN DASH}"
 _COST = ("seed", "steps", "CPU min")
 _NAMES = {"real": "Mean of the real untrimmed sets", "all": "Mean of all sets"}
+
+_SEES_ALL = "centred_u"
 
 Cells = list[str]
 
@@ -32,8 +33,11 @@ def table(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
     return "\n".join("| " + " | ".join(one) + " |" for one in [header, ["---", *["---:"] * (len(header) - 1)], *lines])
 
 
-def number(value: float | None, digits: int = 3) -> str:
-    return _NONE if value is None else f"{value:z.{digits}f}"
+def number(value: float | None, digits: int | None = None) -> str:
+    """Three digits after the point, one from ten on, unless `digits` says otherwise."""
+    if value is None:
+        return _NONE
+    return f"{value:z.{(1 if abs(value) >= 10 else 3) if digits is None else digits}f}"
 
 
 def of_figures(rows: Rows, names: Sequence[str], of: Sequence[str], figures: Sequence[Figure] = FIGURES) -> str:
@@ -62,12 +66,62 @@ def beside(made: Row, kept: Sequence[Row]) -> str:
     return table([made["name"], *_COST, *(f.title for f in FIGURES)], lines)
 
 
-def operating(rows: Rows, names: Sequence[str], of: Sequence[str]) -> str:
-    return of_figures(rows, names, of, OPERATING)
+def sets(rows: Rows, names: Sequence[str]) -> str:
+    """What was measured on: how much, of how many."""
+    lines: list[Cells] = []
+    for row in [row for name in names for row in rows.get(name)][:1]:
+        for corpus, found in row["sets"].items():
+            instances = sum(one["instances"] for one in found["classes"].values())
+            counts = (found["sequences"], found["persons"], instances, len(found["classes"]))
+            share = number(found["background_share"], 2)
+            lines.append([f"{corpus}, {found['split']}", number(found["seconds"] / 60, 1), *map(str, counts), share])
+    header = ["", "minutes", "recordings", "persons", "instances", "classes", "share of background"]
+    return table(header, lines) if lines else MISSING
 
 
-def calibration(rows: Rows, names: Sequence[str], of: Sequence[str]) -> str:
-    return of_figures(rows, names, of, CALIBRATION)
+def aims(rows: Rows, names: Sequence[str], wanted: Sequence[AimSettings]) -> str:
+    """What was wanted beside what was reached."""
+    lines: list[Cells] = []
+    for name in names:
+        found = rows.get(name)
+        for aim in wanted if found else ():
+            values = [value_of(figures_of(row, aim.of), Figure(aim.title, aim.path)) for row in found]
+            reached = mean(values)
+            if aim.most is None:
+                bound, sign, met = aim.least, "at least", reached is not None and reached >= (aim.least or 0)
+            else:
+                bound, sign, met = aim.most, "at most", reached is not None and reached <= aim.most
+            each = ", ".join(map(number, values))
+            lines.append(
+                [
+                    f"{aim.title} ({aim.of})",
+                    f"{sign} {number(bound, 2)}",
+                    number(reached),
+                    each,
+                    "yes" if met else "**no**",
+                ]
+            )
+    return table(["", "wanted", "reached", "each run", "met"], lines) if lines else MISSING
+
+
+def won_back(rows: Rows, names: Sequence[str], of: Sequence[str]) -> str:
+    """Of what a causal network (the first name) gives up against one that sees everything (the last), how much look-ahead
+    wins back. Where nothing is given up there is nothing to win."""
+    figures = [figure for figure in FIGURES if not figure.online]
+    lines: list[Cells] = []
+    first, *between, last = (rows.get(name)[:1] for name in names)
+    for one in of if first and last else ():
+        low, high = (figures_of(row[0], one) for row in (first, last))
+        for row in (row for found in between for row in found):
+            cells = [_won(*(value_of(x, figure) for x in (low, figures_of(row, one), high))) for figure in figures]
+            lines.append([f"{row['name']}: {_NAMES.get(one, one).lower()}", *cells])
+    return table(["", *(figure.title for figure in figures)], lines) if lines else MISSING
+
+
+def _won(low: float | None, value: float | None, high: float | None) -> str:
+    if low is None or value is None or high is None:
+        return _NONE
+    return "no gap" if high <= low else f"{(value - low) / (high - low):.0%}"
 
 
 def _lines(name: str, found: Sequence[Row], cells: Callable[[Row], Cells], width: int) -> list[Cells]:
@@ -91,14 +145,15 @@ def _cost(rows: Sequence[Row]) -> Cells:
 
 
 def _figure_cells(row: Row, of: str, figures: Sequence[Figure]) -> Cells:
-    measured = figures_of(row, of)
-    return [_with_interval(value_of(measured, f), interval_of(measured, f)) for f in figures]
+    measured, late = figures_of(row, of), row["body"] == _SEES_ALL
+    return [
+        _NONE if late and f.online else _with_interval(value_of(measured, f), interval_of(measured, f)) for f in figures
+    ]
 
 
 def _with_interval(value: float | None, interval: tuple[float, float] | None) -> str:
-    digits = 3 if value is None or abs(value) < 10 else 1
-    around = "" if interval is None else f" ({number(interval[0], digits)}{_TO}{number(interval[1], digits)})"
-    return number(value, digits) + around
+    around = "" if interval is None else f" ({number(interval[0])}{_TO}{number(interval[1])})"
+    return number(value) + around
 
 
 def costs(rows: Rows, names: Sequence[str]) -> str:
@@ -113,34 +168,34 @@ def costs(rows: Rows, names: Sequence[str]) -> str:
     return table(["", "body", "parameters", "multiply-adds a frame"], lines) if lines else ""
 
 
-def negatives(rows: Rows, names: Sequence[str]) -> str:
-    """Seeds that were trained on other manners are told together too: what each was measured on, it had never seen."""
+def negatives(rows: Rows, names: Sequence[str], of: Sequence[str]) -> str:
+    """Motion that holds none of a row's classes, by whether training had its content as background in other manners."""
     lines: list[Cells] = []
-    for name in names:
-        found = rows.get(name)
-        lines += _lines(name, found, _negative_cells, 5)
-        if len(found) > 1 and all(row["negatives"] for row in found):
-            together = _negative_rates([row["negatives"] for row in found])
-            lines.insert(len(lines) - len(found), [f"**{name}**, all seeds together", *_cost(found), *together, "", ""])
-    header = ["", *_COST, "hours", "finals an hour", "without the loudest recording", "most often", "manners"]
-    return table(header, lines)
+    for corpus in of:
+        for name in names:
+            for row in rows.get(name):
+                if found := row["negatives"][corpus]:
+                    halves = [_alarms(found, seen) for seen in (True, False)]
+                    said = ", ".join(f"{label} {n}" for label, n in list(found["said"].items())[:3])
+                    lines.append([f"{corpus}: {row['name']}", *_cost([row]), *halves[0], *halves[1], said or "nothing"])
+    header = [
+        "",
+        *_COST,
+        "minutes of contents seen",
+        "finals",
+        "an hour",
+        "of contents never seen",
+        "finals",
+        "an hour",
+    ]
+    return table([*header, "most often"], lines) if lines else MISSING
 
 
-def _negative_cells(row: Row) -> Cells:
-    found = row["negatives"]
-    if not found:
-        return _missing(5)
-    said = ", ".join(f"{label} {n}" for label, n in list(found["said"].items())[:3])
-    return [*_negative_rates([found]), said or "nothing", ", ".join(found["styles"])]
-
-
-def _negative_rates(found: Sequence[Row]) -> Cells:
-    """Hours; finals an hour; and the same without the one recording in which most of them are."""
-    loudest = max((one["loudest"] for one in found), key=lambda one: one["finals"])
-    hours = sum(one["seconds"] for one in found) / 3600
-    finals = sum(sum(one["said"].values()) for one in found)
-    rest = (finals - loudest["finals"]) / (hours - loudest["seconds"] / 3600) if finals else 0.0
-    return [number(hours, 2), number(finals / hours, 1), number(rest, 1)]
+def _alarms(found: Row, seen: bool) -> Cells:
+    """Minutes, finals, finals an hour."""
+    chosen = [one for one in found["contents"].values() if one["seen"] == seen]
+    seconds, finals = sum(one["seconds"] for one in chosen), sum(one["finals"] for one in chosen)
+    return [number(seconds / 60, 1), str(finals), number(3600 * finals / seconds if seconds else None, 1)]
 
 
 def recomposed(rows: Rows, names: Sequence[str], of: Sequence[str]) -> str:
