@@ -5,7 +5,8 @@
         async for message in stream: ...          # typed server messages, until the session is closed
         await stream.close()                      # usually from a second task: sending and hearing are independent
 
-A task of its own reads the socket all the while, so neither side can starve the other. What the server calls an error
+A task of its own reads the socket all the while, so neither side can starve the other; where the connection breaks, it makes
+another and resumes the session. What the server calls an error
 is raised as `RemoteError` with the server's code. `stream_recording` and `localize` are the same for plain programs: a
 finished recording through the stream, or through one HTTP request.
 """
@@ -13,19 +14,22 @@ finished recording through the stream, or through one HTTP request.
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
+from random import random
 from types import TracebackType
-from typing import Any
+from typing import Any, cast
 from urllib.parse import quote, urlsplit, urlunsplit
 
 import httpx
 import msgspec
 import numpy as np
+from msgspec import UNSET, Struct
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, ConnectionClosedOK, InvalidHandshake, InvalidStatus, InvalidURI
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus, InvalidURI
 from websockets.typing import Subprotocol
 
 from poseline.codec import MSGPACK, Codec, decode_response, encode
@@ -34,12 +38,14 @@ from poseline.errors import InputError, PoselineError
 from poseline.keypoints import pack_keypoints, write_keypoints, write_tracks
 from poseline.pose import Coordinates, PoseSequence
 from poseline.protocol import (
+    Ack,
     ClientInfo,
     ClientMessage,
     CoordinatesSpec,
     CustomLayout,
     ErrorMessage,
     Flush,
+    Flushed,
     Frame,
     Frames,
     Keepalive,
@@ -48,11 +54,14 @@ from poseline.protocol import (
     LocalizeResponse,
     ModelInfo,
     Person,
+    Resume,
     ServerMessage,
     SessionClose,
+    SessionClosed,
     SessionStart,
     SessionStarted,
     SessionUpdate,
+    SessionUpdated,
     StreamOptions,
 )
 
@@ -74,8 +83,32 @@ class ConnectionFailed(PoselineError):
     code = "connection_failed"
 
 
+class _Sent(Struct):
+    """What the server has not yet confirmed. last: number of the message's newest frame; None where it holds no frames."""
+
+    message: ClientMessage
+    last: int | None = None
+
+
+_ANSWERS: dict[type[Any], type[ClientMessage]] = {
+    Flushed: Flush,
+    SessionUpdated: SessionUpdate,
+    SessionClosed: SessionClose,
+}
+"""What confirms a message that is no frame."""
+_RETRY_CODES = {1001, 1005, 1006, 1011, 1012, 1013, 1015, 4408, 4429}
+"""Close codes after which the session may be resumed."""
+_RETRY_ERRORS = {"overloaded", "draining", "model_loading", "state_unavailable", "connection_failed"}
+_FIRST_WAIT, _LONGEST_WAIT = 0.5, 15.0
+"""Seconds between two attempts to connect: doubled each time, and a random share of that."""
+
+
 class StreamClient:
-    """One live stream. `started` is the server's answer to session.start."""
+    """One live stream. `started` is the server's answer to session.start, and to every resume.
+
+    A connection that breaks is made anew, and the session goes on: what was sent and is not confirmed is sent again, what
+    was said meanwhile is heard, and nothing twice. resume: do so, for as long as the server keeps the session.
+    """
 
     started: SessionStarted
 
@@ -89,6 +122,7 @@ class StreamClient:
         model: str = "default",
         fps: float | None = None,
         codec: Codec = MSGPACK,
+        resume: bool = True,
     ) -> None:
         self._url = url
         self.codec = codec
@@ -100,37 +134,36 @@ class StreamClient:
             fps=fps,
             client=ClientInfo("poseline-python", _version()),
         )
+        self._resume = resume
+        self.resumes = 0
+        """How often the connection was made anew."""
         self._seq = 0
+        self._last_heard = -1
+        self._unconfirmed: deque[_Sent] = deque()
+        self._connected = asyncio.Event()
         self._heard: asyncio.Queue[ServerMessage | PoselineError | None] = asyncio.Queue()
 
     async def __aenter__(self) -> StreamClient:
         self._socket = await _connect(self._url, self.codec)
-        self._reader = asyncio.create_task(self._read())
         try:
-            await self._send(self._start)
-            first = await self.receive()
-            if not isinstance(first, SessionStarted):
-                raise ConnectionFailed(f"the server answered session.start with {type(first).__name__}")
-            self.started = first
+            await self._greet(self._start)
         except BaseException:
-            await self._leave()
+            await self._socket.close()
             raise
+        self._connected.set()
+        self._reader = asyncio.create_task(self._read())
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._leave()
-
-    async def _leave(self) -> None:
         self._reader.cancel()
         await asyncio.gather(self._reader, return_exceptions=True)
         await self._socket.close()
 
     async def send(self, frames: Sequence[Frame]) -> None:
-        """Send frames as one message; they are numbered here."""
-        await self._send(Frames(self._seq, list(frames)))
-        self._seq += len(frames)
+        """Send frames as one message; they are numbered here. Waits while the connection is being made anew."""
+        await self._send(Frames(self._seq, list(frames)), self._seq + len(frames) - 1)
 
     async def flush(self, track_id: str | None = None) -> None:
         """Ask for open segments to be closed now; `flushed` follows their finals."""
@@ -144,7 +177,9 @@ class StreamClient:
         await self._send(SessionUpdate(options))
 
     async def keepalive(self) -> None:
-        await self._send(Keepalive())
+        await self._connected.wait()
+        with suppress(ConnectionClosed):
+            await self._write(Keepalive())
 
     async def close(self) -> None:
         """Say that no frame follows; the finals, the totals and the end of the iteration follow."""
@@ -154,6 +189,7 @@ class StreamClient:
         """The next message, None when the session has ended well. Raises RemoteError, ConnectionFailed."""
         heard = await self._heard.get()
         if isinstance(heard, PoselineError):
+            self._heard.put_nowait(heard)  # whoever asks again hears it again
             raise heard
         return heard
 
@@ -161,26 +197,140 @@ class StreamClient:
         while (message := await self.receive()) is not None:
             yield message
 
-    async def _send(self, message: ClientMessage) -> None:
-        with suppress(ConnectionClosed):  # why it closed is what the reader will have heard last
-            await self._socket.send(self.codec.encode(message), text=self.codec.text)
+    # --- what is sent ---------------------------------------------------------------------------------------------
+
+    async def _send(self, message: ClientMessage, last: int | None = None) -> None:
+        await self._connected.wait()
+        self._unconfirmed.append(_Sent(message, last))
+        if last is not None:
+            self._seq = last + 1
+        with suppress(ConnectionClosed):  # the reader notices too, and sends it again or tells why it cannot
+            await self._write(message)
+
+    async def _write(self, message: ClientMessage) -> None:
+        await self._socket.send(self.codec.encode(message), text=self.codec.text)
+
+    def _confirm(self, message: ServerMessage) -> None:
+        """Forget what the server has."""
+        sent = self._unconfirmed
+        if isinstance(message, Ack):
+            while sent and sent[0].last is not None and sent[0].last <= message.client_seq:
+                sent.popleft()
+        refused = isinstance(message, ErrorMessage) and not message.fatal
+        answered = SessionUpdate if refused else _ANSWERS.get(type(message))
+        if answered:
+            first = next((one for one in sent if isinstance(one.message, answered)), None)
+            if first is not None:
+                while sent.popleft() is not first:  # what was sent before it is done with too
+                    pass
+
+    # --- what is heard --------------------------------------------------------------------------------------------
 
     async def _read(self) -> None:
         try:
-            async for data in _bytes(self._socket):
-                message = self.codec.decode_server(data)
-                if isinstance(message, ErrorMessage) and message.fatal:
-                    param = None if message.param is msgspec.UNSET else message.param
-                    self._heard.put_nowait(RemoteError(message.code, message.detail, param=param))
-                elif message is not None:
-                    self._heard.put_nowait(message)
-            self._heard.put_nowait(None)
-        except ConnectionClosed as closed:
-            code = closed.rcvd.code if closed.rcvd else 1006
-            reason = closed.rcvd.reason if closed.rcvd else "the connection broke"
-            self._heard.put_nowait(ConnectionFailed(f"the stream was closed with {code}: {reason}"))
-        except PoselineError as error:  # a message that is none: whoever waits must hear of it
+            while True:
+                code, why = await self._listen()
+                if code == 1000 and why is None:
+                    self._heard.put_nowait(None)
+                    return
+                if not self._resume or code not in _RETRY_CODES:
+                    raise why or ConnectionFailed(f"the stream was closed with {code}")
+                await self._come_back(why)
+        except PoselineError as error:  # whoever waits must hear of it
+            self._connected.set()
             self._heard.put_nowait(error)
+
+    async def _listen(self) -> tuple[int, PoselineError | None]:
+        """Hear messages until the socket is closed: its close code, and what the server called an error."""
+        why: PoselineError | None = None
+        try:
+            while True:
+                message = self._hear(await self._socket.recv(decode=False))
+                if isinstance(message, ErrorMessage) and message.fatal:
+                    why = _remote_error(message)
+        except ConnectionClosed as closed:
+            code, reason = (closed.rcvd.code, closed.rcvd.reason) if closed.rcvd else (1006, "the connection broke")
+            failed = ConnectionFailed(f"the stream was closed with {code}: {reason}")
+            return code, why or (None if code == 1000 else failed)
+
+    def _hear(self, data: bytes) -> ServerMessage | None:
+        """A message, told unless it was heard before."""
+        message = self.codec.decode_server(data)
+        if message is None or message.seq <= self._last_heard:
+            return None
+        self._last_heard = message.seq
+        self._confirm(message)
+        if not (isinstance(message, ErrorMessage) and message.fatal):
+            self._heard.put_nowait(message)
+        return message
+
+    async def _greet(self, start: SessionStart) -> None:
+        """Raises RemoteError, ConnectionFailed."""
+        try:
+            await self._write(start)
+            message = self.codec.decode_server(await self._socket.recv(decode=False))
+        except ConnectionClosed as closed:
+            raise ConnectionFailed(f"the server closed the stream: {closed}") from None
+        if isinstance(message, ErrorMessage):
+            raise _remote_error(message)
+        if not isinstance(message, SessionStarted):
+            raise ConnectionFailed(f"the server answered session.start with {type(message).__name__}")
+        self.started = message
+        self._last_heard = max(self._last_heard, message.seq)
+
+    # --- a connection that broke ----------------------------------------------------------------------------------
+
+    async def _come_back(self, why: PoselineError | None) -> None:
+        """Resume the session. Raises what keeps it from going on; `why` it was left, where its time runs out."""
+        self._connected.clear()
+        loop = asyncio.get_running_loop()
+        until, wait = loop.time() + self.started.resume_ttl, _FIRST_WAIT
+        while True:
+            try:
+                await self._try_again()
+                break
+            except PoselineError as error:
+                if error.code in ("unknown_session", "session_expired") and why is not None:
+                    raise why from error
+                if error.code not in _RETRY_ERRORS:
+                    raise
+            if loop.time() > until:
+                raise why or ConnectionFailed("the session could not be resumed in time")
+            await asyncio.sleep(random() * wait)
+            wait = min(2 * wait, _LONGEST_WAIT)
+        self.resumes += 1
+        self._connected.set()
+
+    async def _try_again(self) -> None:
+        """Connect, hear what was missed, and send again what is not confirmed. Raises RemoteError, ConnectionFailed."""
+        socket = await _connect(self._url, self.codec)
+        self._socket = socket
+        started = self.started
+        try:
+            await self._greet(SessionStart(resume=Resume(started.session_id, started.resume_token, self._last_heard)))
+            while self._last_heard < self.started.server_seq:
+                self._hear(await socket.recv(decode=False))
+            due = self.started.next_client_seq
+            for sent in list(self._unconfirmed):
+                if sent.last is None:
+                    await self._write(sent.message)
+                elif sent.last >= due:
+                    await self._write(_from(cast(Frames, sent.message), due))
+        except ConnectionClosed as closed:
+            raise ConnectionFailed(f"the connection broke again: {closed}") from None
+        except PoselineError:
+            await socket.close()
+            raise
+
+
+def _from(message: Frames, number: int) -> Frames:
+    """Without the frames before that one."""
+    skip = max(0, number - message.seq)
+    return Frames(message.seq + skip, message.frames[skip:]) if skip else message
+
+
+def _remote_error(message: ErrorMessage) -> RemoteError:
+    return RemoteError(message.code, message.detail, param=None if message.param is UNSET else message.param)
 
 
 def address(url: str, scheme: str, path: str) -> str:
@@ -188,13 +338,6 @@ def address(url: str, scheme: str, path: str) -> str:
     parts = urlsplit(url)
     secure = "s" if parts.scheme in ("https", "wss") else ""
     return urlunsplit((scheme + secure, parts.netloc, parts.path.rstrip("/") or path, parts.query, ""))
-
-
-async def _bytes(socket: ClientConnection) -> AsyncIterator[bytes]:
-    """Messages until the socket is closed, text or not: what they are is the codec's affair."""
-    with suppress(ConnectionClosedOK):
-        while True:
-            yield await socket.recv(decode=False)
 
 
 async def _connect(url: str, codec: Codec) -> ClientConnection:

@@ -30,8 +30,8 @@ _KIND = "session 1"
 
 
 class SavedSession(Struct, frozen=True):
-    """All that is known of a session, to travel. digest: of the model. start: with the options in effect. announced: segments
-    whose start was told. over: how it ended (close code, reason), if it did."""
+    """All that is known of a session, to travel. digest: of the model. start: with the options in effect. opened: tracks so
+    far. announced: segments whose start was told. over: how it ended (close code, reason), if it did."""
 
     session_id: str
     digest: str
@@ -109,8 +109,8 @@ class Keeper:
         return Holding(self, name, 1, None)
 
     async def resume(self, asked: Resume) -> tuple[Holding, SavedSession]:
-        """Take a session over, from another connection of this process if there is one. Raises UnknownSession, SessionExpired,
-        StoreUnavailable."""
+        """Take a session over, from another connection of this process if there is one. Raises UnknownSession,
+        SessionExpired, StoreUnavailable."""
         name, key = asked.session_id, _hashed(asked.token)
         if (live := self._live.get(name)) and live[0].admits(key):
             _, holder, left = live

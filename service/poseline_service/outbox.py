@@ -24,7 +24,7 @@ from poseline.translation import rounded
 from poseline_service.logging import log
 
 LASTING, PASSING = 1024, 128
-"""Messages kept for who comes back: those that tell of segments, people and errors; and scores, acknowledgements, updates."""
+"""Messages kept for who comes back: those of segments, people and errors; and scores, acknowledgements, updates."""
 
 
 class Flushable(Protocol):

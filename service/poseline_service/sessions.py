@@ -456,6 +456,8 @@ class Session:
             self._saved(error, newest, acknowledgement)
 
         self._holding.save(self._state(), told)
+        if self._parting and not self._steps:
+            self.close()  # nobody need wait for its lanes until the state has arrived
 
     def _state(self) -> SavedSession:
         return SavedSession(

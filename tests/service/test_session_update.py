@@ -141,7 +141,7 @@ async def test_whose_start_was_told_his_end_is_told(server: ServerProcess, first
     for life in lives.values():
         assert life[-1] in (SegmentFinal, SegmentRetracted)
         assert life[0] is SegmentStarted or life == [SegmentFinal]
-    assert (lives["g1"][0] is SegmentStarted) == (first != "none")
+    assert (lives["g1.1"][0] is SegmentStarted) == (first != "none")
     before, after = between(heard)
     assert starts(before) > 0 if first != "none" else starts(before) == 0
     assert starts(after) > 0 if then != "none" else starts(after) == 0
