@@ -256,12 +256,12 @@ class StreamClient:
     def _hear(self, data: bytes) -> ServerMessage | None:
         """A message, told unless it was heard before."""
         message = self.codec.decode_server(data)
-        if message is None or message.seq <= self._last_heard:
-            return None
-        self._last_heard = message.seq
-        self._confirm(message)
-        if not (isinstance(message, ErrorMessage) and message.fatal):
-            self._heard.put_nowait(message)
+        fatal = isinstance(message, ErrorMessage) and message.fatal
+        if message is not None and message.seq > self._last_heard:
+            self._last_heard = message.seq
+            self._confirm(message)
+            if not fatal:
+                self._heard.put_nowait(message)
         return message
 
     async def _greet(self, start: SessionStart) -> None:

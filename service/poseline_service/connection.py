@@ -81,6 +81,8 @@ class StreamConnection(asyncio.Protocol):
         self._model: LoadedModel | None = None
         self._session: Session | None = None
         self._holding: Holding | None = None
+        self._parted = False
+        """The session has left the connection, or is about to."""
         self._unconfirmed: Holding | None = None
         """The client has not yet shown that it has its new token."""
         self._early: list[protocol.ClientMessage] | None = None
@@ -159,8 +161,9 @@ class StreamConnection(asyncio.Protocol):
     def _part(self) -> None:
         """The session is kept for whoever comes back, unless the other side knows that it is over."""
         session, holding, keeper = self._session, self._holding, self._runtime.keeper
-        if session is None or holding is None:
+        if session is None or holding is None or self._parted:
             return
+        self._parted = True
         if session.over and self._protocol.close_rcvd is not None:
             session.close()
             holding.forget()
@@ -331,7 +334,7 @@ class StreamConnection(asyncio.Protocol):
         if self._session is None or self._holding is None:
             self._refuse(error)
             return
-        self._outbox.post(error_message(error, fatal=True), keep=False)
+        self._outbox.farewell(error_message(error, fatal=True))
         self._part()
         self.end(close_code(error), error.code)
 
@@ -361,10 +364,11 @@ class StreamConnection(asyncio.Protocol):
             return
         deadline, resume = self._settings.drain_seconds, self._runtime.keeper.durable and self._session is not None
         going = protocol.SessionDraining(deadline=deadline, resume=resume, retry_after=error.retry_after)
-        self._outbox.post(going, keep=not resume)
+        self._outbox.post(going)
         if self._session is None:
             self.end(close_code(error), error.code)
         elif resume:  # another server goes on where this one stops
+            self._parted = True
             self._session.park(partial(self._drained, close_code(error), error.code))
         else:
             self._session.end("drain", error)

@@ -101,14 +101,17 @@ class Outbox:
         """The newest message's number; -1 where there is none."""
         return self._seq - 1
 
-    def post(self, message: protocol.ServerMessage, *, keep: bool = True) -> None:
-        """keep: somebody who comes back is to hear it too, which is not so of what concerns this connection alone."""
+    def farewell(self, message: protocol.ErrorMessage) -> None:
+        """Why this connection ends, and it alone: no message of the session, it repeats the number of the newest."""
+        message.seq, message.session_id = max(self.newest, 0), self.session_id
+        self._send(self._codec.encode(message))
+
+    def post(self, message: protocol.ServerMessage) -> None:
         seq = message.seq = self._seq
         message.session_id = self.session_id
         self._seq = seq + 1
         kind, encoded = type(message), self._codec.encode(message)
-        if keep:
-            (self._passing if kind in _PASSING else self._lasting).append((seq, encoded))
+        (self._passing if kind in _PASSING else self._lasting).append((seq, encoded))
         if self.commit is not None and (self._waiting or kind in _BINDING):
             self._waiting.append((seq, kind in _BINDING, encoded))
             if len(self._waiting) == 1:

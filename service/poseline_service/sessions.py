@@ -198,7 +198,7 @@ class Session:
             return
         self._ending = True
         if forced == "drain":
-            self._steps.clear()
+            self._drop_steps()
             self.unread = []
         code, reason = (1000, "client") if error is None else (close_code(error), error.code)
         self._steps.append(_End(forced, code, reason, error))
@@ -271,7 +271,13 @@ class Session:
             self._held = stuck
             self._link.hold(stuck)
 
+    def _drop_steps(self) -> None:
+        self._steps.clear()
+        self._to_save = False
+
     def _can(self, step: Arrival | _Flush | _Update | _Save | _End) -> bool:
+        if type(step) is _End:
+            return self._pending == 0 and not self._saving  # what is acknowledged then is told before the last word
         if type(step) is not Arrival:
             return self._pending == 0
         if step.poses is None or not self._link.writable:
@@ -386,7 +392,7 @@ class Session:
         """Nothing more can be scored: what waits is lost, and the client is told so at once."""
         if not self._failed:
             self._ending = self._failed = True
-            self._steps.clear()
+            self._drop_steps()
             self._outbox.post(error_message(error, fatal=True))
             self.close()
             self._link.end(close_code(error), error.code)
@@ -433,7 +439,7 @@ class Session:
         self._parting = parted
         if not self._ending:
             self._ending = True
-            self._steps.clear()
+            self._drop_steps()
             self.unread = []
         if not self._steps:  # else it is about to end, and is saved then
             self._commit()
@@ -493,7 +499,9 @@ class Session:
             return
         if self.over is not None:
             self._link.end(*self.over)
-        if not self._steps:
+        if self._steps:
+            self.advance()
+        else:
             self._part()
 
     def _part(self) -> None:
@@ -505,7 +513,7 @@ class Session:
     def close(self) -> None:
         """Give every lane back."""
         self._ending = True
-        self._steps.clear()
+        self._drop_steps()
         self.unread = []
         for track in self._tracks.values():
             track.close()

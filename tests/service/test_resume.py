@@ -16,10 +16,11 @@ from websockets.exceptions import ConnectionClosed
 from cutting import Relay
 from made_up import NATIVE, frames_of
 from poseline import protocol
-from poseline.client import StreamClient, play
+from poseline.client import ConnectionFailed, StreamClient, play
 from poseline.codec import MSGPACK
 from poseline.protocol import Frame, Frames, Resume, SegmentFinal, SegmentRetracted, SegmentStarted, SessionStart
 from servers import ServerProcess, free_ports
+from tiny_bundle import write_bundle
 
 LENGTH = 900
 Serve = Callable[..., ServerProcess]
@@ -136,14 +137,13 @@ async def test_another_server_goes_on_where_one_was_killed(
     serve: Serve, redis: str, expected: list[tuple[Any, ...]]
 ) -> None:
     first, second = (serve(state_url=redis, ack_frames=16).ready() for _ in range(2))
-    async with Relay(first.port) as line:
-        async with StreamClient(line.ws, coordinates=NATIVE) as client:
-            heard: list[Any] = []
-            async for message in play(client, frames_of(5, LENGTH), chunk=5, speed=20):
-                heard.append(message)
-                if len(said(heard)) == 5 and first.process.poll() is None:
-                    line.target = second.port
-                    first.process.kill()
+    async with Relay(first.port) as line, StreamClient(line.ws, coordinates=NATIVE) as client:
+        heard: list[Any] = []
+        async for message in play(client, frames_of(5, LENGTH), chunk=5, speed=20):
+            heard.append(message)
+            if len(said(heard)) == 5 and first.process.poll() is None:
+                line.target = second.port
+                first.process.kill()
     assert client.resumes == 1
     assert said(heard) == expected
     assert lives_again(heard)
@@ -264,16 +264,13 @@ async def test_a_client_learns_that_its_session_is_gone(serve: Serve) -> None:
         line.cut()
         await asyncio.sleep(0.7)
         line.target = server.port
-        with pytest.raises(Exception, match="closed with 1006|could not be resumed|1006") as gone:
+        with pytest.raises(ConnectionFailed, match="1006"):
             async for _ in client:
                 pass
-        assert gone.value.code in ("connection_failed", "session_expired")
 
 
-async def test_a_bundle_of_another_model_does_not_go_on(serve: Serve, redis: str, models: Path, tmp_path: Path) -> None:
-    from tiny_bundle import write_bundle
-
-    write_bundle(tmp_path, seed=7)
+async def test_another_model_does_not_go_on(serve: Serve, redis: str, tmp_path: Path) -> None:
+    write_bundle(tmp_path, unknown_below=0.2)
     first, other = serve(state_url=redis).ready(), serve(tmp_path, state_url=redis).ready()
     async with session(first.ws) as (socket, started):
         socket.transport.abort()
