@@ -145,7 +145,7 @@ def _cost(rows: Sequence[Row]) -> Cells:
 
 
 def _figure_cells(row: Row, of: str, figures: Sequence[Figure]) -> Cells:
-    measured, late = figures_of(row, of), row["body"] == _SEES_ALL
+    measured, late = figures_of(row, of), row.get("body") == _SEES_ALL
     return [
         _NONE if late and f.online else _with_interval(value_of(measured, f), interval_of(measured, f)) for f in figures
     ]
@@ -206,7 +206,7 @@ def recomposed(rows: Rows, names: Sequence[str], of: Sequence[str]) -> str:
             for row in rows.get(name):
                 for kind, measured in (("shipped", row), ("composed anew", row["recomposed"])):
                     if measured and figures_of(measured, corpus):
-                        cells = _figure_cells(measured, corpus, FIGURES)
+                        cells = _figure_cells({**measured, "body": row["body"]}, corpus, FIGURES)
                         lines.append([f"{corpus}, {kind}: {row['name']}", *_cost([row]), *cells])
     return table(["", *_COST, *(f.title for f in FIGURES)], lines) if lines else MISSING
 
