@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from threading import Thread
 
 
 class Relay:
     """Relays to `port`; `cut_after` bytes from the client it drops the connection without a word, once for each entry."""
+
+    loop: asyncio.AbstractEventLoop
 
     def __init__(self, port: int, cut_after: list[int] | None = None) -> None:
         self.target = port
@@ -54,3 +58,20 @@ class Relay:
                 writer.write(data)
                 await writer.drain()
             writer.write_eof()
+
+
+@contextmanager
+def relayed(port: int) -> Iterator[Relay]:
+    """A relay in a loop of its own, for tests without one: `relay.loop.call_soon_threadsafe(relay.cut)`."""
+    loop = asyncio.new_event_loop()
+    thread = Thread(target=loop.run_forever, daemon=True)
+    thread.start()
+    relay = asyncio.run_coroutine_threadsafe(Relay(port).__aenter__(), loop).result()
+    relay.loop = loop
+    try:
+        yield relay
+    finally:
+        asyncio.run_coroutine_threadsafe(relay.__aexit__(), loop).result()
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()

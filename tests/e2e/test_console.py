@@ -6,12 +6,14 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import httpx
 import pytest
 from playwright.sync_api import Page
 
 from browser import Console
+from cutting import relayed
 from poseline.formats import native, stream, tables
 from poseline.formats.reading import ReadOptions
 from servers import ServerProcess
@@ -237,6 +239,24 @@ def test_a_server_that_goes_is_said(serve: Callable[..., ServerProcess], console
     one.page.wait_for_selector("#state[data-state=error]:has-text('Trying again')")
     one.until(lambda: "no connection" in one.page.inner_text("#state") or one.complaints)
     one.complaints.clear()  # the browser itself complains about sockets that it cannot open
+
+
+def test_a_broken_line_does_not_end_the_session(server: ServerProcess, console: Callable[..., Console]) -> None:
+    """The same session goes on: no segment is told twice, and what was under way when the line broke ends like any other."""
+    with relayed(server.port) as line:
+        one = console(SimpleNamespace(url=f"http://127.0.0.1:{line.port}"))  # type: ignore[arg-type]
+        one.until(lambda: len([m for m in one.heard if m["type"] == "segment.final"]) >= 3)
+        line.loop.call_soon_threadsafe(line.cut)
+        one.until(lambda: [m for m in one.heard if m.get("resumed")])
+        one.until(lambda: len([m for m in one.heard if m["type"] == "segment.final"]) >= 8)
+        started = [m for m in one.heard if m["type"] == "session.started"]
+        assert len({m["session_id"] for m in started}) == 1
+        finals = [m["segment_id"] for m in one.heard if m["type"] == "segment.final"]
+        assert len(finals) == len(set(finals))
+        begun = {m["segment_id"] for m in one.heard if m["type"] == "segment.started"}
+        over = {m["segment_id"] for m in one.heard if m["type"] in ("segment.final", "segment.retracted")}
+        assert len(begun - over) <= 2, "what is still under way"
+        one.complaints.clear()  # the browser itself complains about a socket that breaks
 
 
 def test_the_console_says_where_the_model_does_not_know(

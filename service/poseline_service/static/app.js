@@ -178,11 +178,12 @@ function perform() {
 function connect() {
   enter("connecting", "Connecting");
   fault = "";
-  stream = new Stream(source, thresholds.chosen, { message, close });
+  if (stream?.resumable) stream.connect();
+  else stream = new Stream(source, thresholds.chosen, { message, close });
 }
 
 const handlers = {
-  "session.started"({ model: answering, classes: names, options: effective, layout_conversion: way }) {
+  "session.started"({ model: answering, classes: names, options: effective, layout_conversion: way, resumed }) {
     if (answering.digest !== model?.digest) {
       classes.splice(0, Infinity, ...names);
       restart(); // now that the colours are known
@@ -191,7 +192,7 @@ const handlers = {
     $("model").textContent = `Model ${model.name} ${model.version}`;
     $("licence").textContent = model.license + (model.research_only ? ", research only" : "");
     $("layout").textContent = way.from + (way.approximate ? `, approximately ${way.to}` : "");
-    timeline.renew();
+    if (!resumed) timeline.renew();
     thresholds.show(options);
     figures.interrupt();
     enter("live", playing ? "Live" : "Paused");
@@ -238,7 +239,7 @@ function message({ type, ...rest }) {
 }
 
 function close(code, reason) {
-  stream.drop();
+  if (!stream.resumable || ended || HOPELESS.has(code)) stream.drop();
   const why = fault || reason || (code === 1006 ? "connection lost" : `closed with code ${code}`);
   if (ended) enter("ended", `Finished · ${why}`);
   else if (HOPELESS.has(code)) enter("error", `Stopped: ${why}.`);
