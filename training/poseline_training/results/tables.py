@@ -241,6 +241,10 @@ def left_out(rows: Rows, names: Sequence[str], reference: str) -> str:
     lines: list[Cells] = []
     for name in names:
         lines += _lines(name, rows.get(name), lambda row: _left_out_cells(row, rows.get(reference)), 5)
+    found = [figures_of(row, "all") for name in names for row in rows.get(name)]
+    if len(found) > 1:
+        means = [number(mean([value_of(one, figure) for one in found])) for figure in FIGURES[:2]]
+        lines.append(["**mean**", *[""] * (len(_COST) + 2), *means, ""])
     header = ["", *_COST, "set", "shared classes", "frame mAP", "segment mAP@.5", f"{reference}: frame mAP of these"]
     return table(header, lines)
 
