@@ -67,7 +67,7 @@ class _Page:
             case "folds":
                 return tables.folds({name: self._read(f"folds/{name}.json") for name in names}, of)
             case "tail":
-                return tables.tail({name: self._read(f"folds/{name}.json") for name in names}, of)
+                return tables.tail({name: self._read(f"folds/{name}.json") for name in names})
             case "robustness":
                 return tables.robustness(self._read("robustness.json"))
             case "giveaways":

@@ -241,6 +241,10 @@ def left_out(rows: Rows, names: Sequence[str], reference: str) -> str:
     lines: list[Cells] = []
     for name in names:
         lines += _lines(name, rows.get(name), lambda row: _left_out_cells(row, rows.get(reference)), 5)
+    found = [figures_of(row, "all") for name in names for row in rows.get(name)]
+    if len(found) > 1:
+        means = [number(mean([value_of(one, figure) for one in found])) for figure in FIGURES[:2]]
+        lines.append(["**mean**", *[""] * (len(_COST) + 2), *means, ""])
     header = ["", *_COST, "set", "shared classes", "frame mAP", "segment mAP@.5", f"{reference}: frame mAP of these"]
     return table(header, lines)
 
@@ -278,24 +282,21 @@ def folds(recipes: Mapping[str, Row | None], of: Sequence[str]) -> str:
     return table(["", *_COST, "folds", *(f.title for f in FIGURES), "finals an hour on negatives"], lines)
 
 
-def tail(recipes: Mapping[str, Row | None], of: Sequence[str]) -> str:
-    """Frequent and rare classes apart: halves of the classes of each set, by their share of the frames of training."""
+def tail(recipes: Mapping[str, Row | None]) -> str:
+    """Frequent and rare classes apart: halves of the classes of each set, by their share of the frames of training; means of
+    the sets, at the recipe's first look-ahead."""
     lines: list[Cells] = []
     for name, recipe in recipes.items():
         if recipe is None:
             lines.append([name, *_missing(6)])
             continue
         found = next(iter(recipe["look_aheads"].values()))
-        for one in of:
-            measured = figures_of(found, one)
-            corpora = [one] if one in found["sets"] else list(found["sets"])
-            halves = [_halves(found["sets"][corpus]["classes"], recipe["class_shares"]) for corpus in corpora]
-            values = [
-                value_of(measured, Figure("", (key,))) for key in ("frame_accuracy", "frame_map", "frame_macro_f1")
-            ]
-            values += [mean([frequent for frequent, _ in halves]), mean([rare for _, rare in halves])]
-            values.append(value_of(measured, FIGURES[2]))
-            lines.append([name if one == "all" else f"{name} ({one})", *map(number, values)])
+        halves = [_halves(one["classes"], recipe["class_shares"]) for one in found["sets"].values()]
+        keys = ("frame_accuracy", "frame_map", "frame_macro_f1")
+        values = [value_of(figures_of(found, "all"), Figure("", (key,))) for key in keys]
+        values += [mean([frequent for frequent, _ in halves]), mean([rare for _, rare in halves])]
+        values.append(value_of(figures_of(found, "all"), FIGURES[2]))
+        lines.append([name, *map(number, values)])
     header = ["", "frame accuracy", "frame mAP", "macro F1", "frame mAP, frequent half", "rare half", FIGURES[2].title]
     return table(header, lines) if lines else MISSING
 
