@@ -95,12 +95,12 @@ def test_balance_shows_the_rare_class_as_often_as_its_frequency_to_that_power(re
 
     def rare_share(balance: float) -> float:
         cropper, rng = Cropper(one, data.draw_weights(balance)), np.random.default_rng(0)
-        labels = np.concatenate([cropper.crop(240, rng)[1] for _ in range(800)])
+        labels = np.concatenate([cropper.crop(240, rng)[1] for _ in range(400)])
         return float((labels == 2).sum() / (labels > 0).sum())
 
     assert rare_share(0.0) == pytest.approx(1 / 16, abs=0.03)
-    assert rare_share(0.5) == pytest.approx(15**0.5 / (15 + 15**0.5), abs=0.04)
-    assert rare_share(1.0) == pytest.approx(1 / 2, abs=0.05)
+    assert rare_share(0.5) == pytest.approx(15**0.5 / (15 + 15**0.5), abs=0.05)
+    assert rare_share(1.0) == pytest.approx(1 / 2, abs=0.06)
     assert data.draw_weights(0.0) is None
 
 
