@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from time import monotonic
 from typing import Protocol
 
 from msgspec import Struct
@@ -25,6 +26,8 @@ from poseline_service.logging import log
 
 LASTING, PASSING = 1024, 128
 """Messages kept for who comes back: those of segments, people and errors; and scores, acknowledgements, updates."""
+_UNHEARD = 120.0
+"""Seconds after which a message was heard, or its connection would have been given up long ago."""
 
 
 class Flushable(Protocol):
@@ -88,8 +91,9 @@ class Outbox:
         self.commit = commit
         state = state or OutboxState(0, [], [])
         self._seq = state.seq
-        self._lasting = deque(state.lasting, LASTING)
-        self._passing = deque(state.passing, PASSING)
+        now = monotonic()
+        self._lasting = deque(((now, *one) for one in state.lasting), LASTING)
+        self._passing = deque(((now, *one) for one in state.passing), PASSING)
         self._waiting: deque[tuple[int, bool, bytes]] = deque()
 
     @property
@@ -111,7 +115,10 @@ class Outbox:
         message.session_id = self.session_id
         self._seq = seq + 1
         kind, encoded = type(message), self._codec.encode(message)
-        (self._passing if kind in _PASSING else self._lasting).append((seq, encoded))
+        kept, now = self._passing if kind in _PASSING else self._lasting, monotonic()
+        kept.append((now, seq, encoded))
+        while kept[0][0] < now - _UNHEARD:
+            kept.popleft()
         if self.commit is not None and (self._waiting or kind in _BINDING):
             self._waiting.append((seq, kind in _BINDING, encoded))
             if len(self._waiting) == 1:
@@ -137,12 +144,16 @@ class Outbox:
         self._seq = max(self._seq, heard + 1)
         started.session_id, started.server_seq = self.session_id, self.newest
         self._send(self._codec.encode(started))
-        for seq, encoded in sorted([*self._lasting, *self._passing]):
+        for seq, encoded in sorted([*_numbered(self._lasting), *_numbered(self._passing)]):
             if seq > heard:
                 self._send(encoded)
 
     def save(self) -> OutboxState:
-        return OutboxState(self._seq, list(self._lasting), list(self._passing))
+        return OutboxState(self._seq, _numbered(self._lasting), _numbered(self._passing))
+
+
+def _numbered(kept: Iterable[tuple[float, int, bytes]]) -> list[tuple[int, bytes]]:
+    return [(seq, encoded) for _, seq, encoded in kept]
 
 
 def segment_message(event: SegmentEvent, segment_id: str, track_id: str) -> protocol.ServerMessage:

@@ -132,7 +132,7 @@ class Runtime:
             due = monotonic() + _BEAT
             await asyncio.sleep(_BEAT)
             now = monotonic()
-            self.load.beat(now - due, scheduler.accepted_live, scheduler.scored, scheduler.jobs)
+            self.load.beat(max(0.0, now - due), scheduler.accepted_live, scheduler.scored, scheduler.jobs)
             for stream in list(self._streams):
                 try:
                     stream.tick(now)
