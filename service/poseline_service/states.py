@@ -66,24 +66,28 @@ class MemoryStore:
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._kept: dict[str, _Kept] = {}
+        """In the order in which they were saved, so what is over stands first: nobody looks at all of them."""
+        self._over: dict[str, _Kept] = {}
+        """Whose content is gone, in the order in which it went."""
         self._bytes = 0
 
     async def save(self, name: str, epoch: int, state: State, seconds: float) -> None:
-        known = self._kept.get(name)
+        known = self._kept.get(name) or self._over.get(name)
         if known and known.epoch > epoch:
             raise Superseded("this session goes on elsewhere")
         self._drop(name)
+        self._over.pop(name, None)
         self._kept[name] = _Kept(epoch, state.content, state.keys, monotonic() + seconds)
         self._bytes += len(state.content)
         self._tidy()
 
     async def claim(self, name: str, key: bytes) -> tuple[int, bytes]:
         self._tidy()
+        if (gone := self._over.get(name)) and key in gone.keys:
+            raise _expired(name)
         known = self._kept.get(name)
         if known is None or key not in known.keys:
             raise _unknown(name)
-        if not known.content:
-            raise _expired(name)
         known.epoch += 1
         return known.epoch, known.content
 
@@ -94,25 +98,24 @@ class MemoryStore:
 
     async def close(self) -> None:
         self._kept.clear()
-
-    @property
-    def size(self) -> int:
-        """States kept, those that are over left out."""
-        return sum(bool(one.content) for one in self._kept.values())
+        self._over.clear()
+        self._bytes = 0
 
     def _drop(self, name: str) -> None:
         if name in self._kept:
             self._bytes -= len(self._kept.pop(name).content)
 
     def _tidy(self) -> None:
-        """Forget what is over; and what was saved first, as long as there is too much."""
+        """Forget what is over, and what was saved first as long as there is too much."""
         now = monotonic()
-        for name, one in list(self._kept.items()):
-            if one.until + _REMEMBERED < now:
-                self._drop(name)
-            elif one.content and (one.until < now or self._bytes > self._limit):
-                self._bytes -= len(one.content)
-                one.content = b""
+        while self._kept:
+            name, first = next(iter(self._kept.items()))
+            if first.until >= now and self._bytes <= self._limit:
+                break
+            self._drop(name)
+            self._over[name] = _Kept(first.epoch, b"", first.keys, now + _REMEMBERED)
+        while self._over and next(iter(self._over.values())).until < now:
+            self._over.pop(next(iter(self._over)))
 
 
 _SAVE = """

@@ -1,0 +1,72 @@
+"""The store in this process: one holder, so many bytes, and what is over is told for a while."""
+
+from __future__ import annotations
+
+import pytest
+
+from poseline_service import states
+from poseline_service.errors import SessionExpired, Superseded, UnknownSession
+from poseline_service.states import MemoryStore, State
+
+KEYS = (b"key",)
+
+
+async def test_who_was_superseded_saves_no_more() -> None:
+    store = MemoryStore(1000)
+    await store.save("a", 1, State(b"first", KEYS), 60)
+    assert await store.claim("a", b"key") == (2, b"first")
+    with pytest.raises(Superseded):
+        await store.save("a", 1, State(b"stale", KEYS), 60)
+    await store.forget("a", 1)
+    assert await store.claim("a", b"key") == (3, b"first")
+    await store.forget("a", 3)
+    with pytest.raises(UnknownSession):
+        await store.claim("a", b"key")
+
+
+async def test_a_wrong_key_changes_nothing() -> None:
+    store = MemoryStore(1000)
+    await store.save("a", 1, State(b"first", KEYS), 60)
+    with pytest.raises(UnknownSession):
+        await store.claim("a", b"other")
+    await store.save("a", 1, State(b"second", KEYS), 60)
+    assert await store.claim("a", b"key") == (2, b"second")
+
+
+async def test_where_there_is_no_room_the_oldest_goes() -> None:
+    store = MemoryStore(250)
+    for name in "abc":
+        await store.save(name, 1, State(bytes(100), KEYS), 60)
+    with pytest.raises(SessionExpired):
+        await store.claim("a", b"key")
+    assert [(await store.claim(name, b"key"))[0] for name in "bc"] == [2, 2]
+
+
+async def test_what_is_over_is_told_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    monkeypatch.setattr(states, "monotonic", lambda: now)
+    store = MemoryStore(1000)
+    await store.save("a", 1, State(b"first", KEYS), 60)
+    now = 61.0
+    with pytest.raises(SessionExpired):
+        await store.claim("a", b"key")
+    with pytest.raises(UnknownSession):
+        await store.claim("a", b"other")
+    now = 700.0
+    with pytest.raises(UnknownSession):
+        await store.claim("a", b"key")
+
+
+async def test_a_session_that_went_on_for_long_is_kept_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was saved at its first break is over long before the second one."""
+    now = 0.0
+    monkeypatch.setattr(states, "monotonic", lambda: now)
+    store = MemoryStore(1000)
+    await store.save("a", 1, State(b"first", KEYS), 60)
+    epoch, _ = await store.claim("a", b"key")
+    now = 300.0
+    await store.save("b", 1, State(b"other", KEYS), 60)
+    with pytest.raises(Superseded):
+        await store.save("a", 1, State(b"stale", KEYS), 60)
+    await store.save("a", epoch, State(b"second", (b"next",)), 60)
+    assert await store.claim("a", b"next") == (epoch + 1, b"second")
