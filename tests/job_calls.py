@@ -10,10 +10,10 @@ import httpx
 import psutil
 
 from made_up import recording
-from poseline.client import request_for
 from poseline.codec import decode_response, encode
 from poseline.pose import PoseSequence
 from poseline.protocol import FoundSegment, LocalizeOptions
+from poseline.remote import request_for
 from servers import PATIENCE, ServerProcess
 
 JSON = {"Content-Type": "application/json"}

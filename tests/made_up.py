@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from poseline.client import request_for, timeline
 from poseline.pose import PoseSequence
 from poseline.protocol import CoordinatesSpec, Frame, LocalizeRequest
+from poseline.remote import request_for, timeline
 from tiny_bundle import motion
 
 NATIVE = CoordinatesSpec("world_m", 3, "up", "+z")

@@ -27,13 +27,13 @@ from rich.table import Table
 
 from poseline.bundle import ModelBundle, find_bundle
 from poseline.cli import Fps, ImageSize, InputFormat, Layout, Recording, Seconds, Seed, Sequence, open_source
-from poseline.client import localize as localize_remotely
-from poseline.client import remote_model
 from poseline.errors import InputError, MissingExtra, ModeUnavailable
 from poseline.formats.timelines import FORMATS, format_of, timeline_format
 from poseline.formats.videos import is_video
 from poseline.online import StreamLocalizer
 from poseline.protocol import DecodingChoice, LocalizeOptions, LocalizeResponse, ModelInfo
+from poseline.remote import localize as localize_remotely
+from poseline.remote import remote_model
 from poseline.segments import SegmentEvent
 from poseline.timeline import Timeline, TimelineSegment, effective_thresholds, ranked, recording_length, source_rate
 from poseline.translation import decoding_options, model_info, rounded

@@ -20,7 +20,6 @@ from rich.table import Table
 
 from poseline import protocol
 from poseline.bundle import ModelBundle
-from poseline.client import request_for, stream_recording
 from poseline.codec import decode_request, encode
 from poseline.errors import InputError
 from poseline.formats.poses import POSE_FORMATS, format_of, read_poses
@@ -30,6 +29,7 @@ from poseline.formats.videos import INPUT_FORMAT
 from poseline.keypoints import read_tracks
 from poseline.pose import PoseSequence
 from poseline.protocol import LocalizeOptions, LocalizeRequest
+from poseline.remote import request_for, stream_recording
 from poseline.skeleton import LAYOUTS
 from poseline.timeline import frame_rate, recording_length
 

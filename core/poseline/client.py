@@ -1,4 +1,4 @@
-"""Clients of the server, and the only door to `websockets`.
+"""The live client, and the domain's only door to `websockets`.
 
     async with StreamClient(url, layout="body16", coordinates=coordinates) as stream:
         await stream.send([Frame(t, [Person("p1", keypoints)])])
@@ -6,37 +6,30 @@
         await stream.close()                      # usually from a second task: sending and hearing are independent
 
 A task of its own reads the socket all the while, so neither side can starve the other; where the connection breaks, it makes
-another and resumes the session. What the server calls an error
-is raised as `RemoteError` with the server's code. `stream_recording` and `localize` are the same for plain programs: a
-finished recording through the stream, or through one HTTP request.
+another and resumes the session. What the server calls an error is raised as `RemoteError` with the server's code. Finished
+recordings: `poseline.remote`.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from random import random
 from types import TracebackType
 from typing import Any, cast
-from urllib.parse import quote, urlsplit, urlunsplit
+from urllib.parse import urlsplit, urlunsplit
 
-import httpx
 import msgspec
-import numpy as np
 from msgspec import UNSET, Struct
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus, InvalidURI
 from websockets.typing import Subprotocol
 
-from poseline.codec import MSGPACK, Codec, decode_response, encode
-from poseline.decoding import DecodingOptions
-from poseline.errors import InputError, PoselineError
-from poseline.keypoints import pack_keypoints, write_keypoints, write_tracks
-from poseline.pose import Coordinates, PoseSequence
+from poseline.codec import MSGPACK, Codec
+from poseline.errors import PoselineError
 from poseline.protocol import (
     Ack,
     ClientInfo,
@@ -49,11 +42,6 @@ from poseline.protocol import (
     Frame,
     Frames,
     Keepalive,
-    LocalizeOptions,
-    LocalizeRequest,
-    LocalizeResponse,
-    ModelInfo,
-    Person,
     Resume,
     ServerMessage,
     SessionClose,
@@ -64,9 +52,6 @@ from poseline.protocol import (
     SessionUpdated,
     StreamOptions,
 )
-
-_TIMEOUT = 120.0
-"""Seconds for one HTTP request: an hour of poses takes about as long."""
 
 
 class RemoteError(PoselineError):
@@ -247,7 +232,7 @@ class StreamClient:
             while True:
                 message = self._hear(await self._socket.recv(decode=False))
                 if isinstance(message, ErrorMessage) and message.fatal:
-                    why = _remote_error(message)
+                    why = _fatal(message)
         except ConnectionClosed as closed:
             code, reason = (closed.rcvd.code, closed.rcvd.reason) if closed.rcvd else (1006, "the connection broke")
             failed = ConnectionFailed(f"the stream was closed with {code}: {reason}")
@@ -272,7 +257,7 @@ class StreamClient:
         except ConnectionClosed as closed:
             raise ConnectionFailed(f"the server closed the stream: {closed}") from None
         if isinstance(message, ErrorMessage):
-            raise _remote_error(message)
+            raise _fatal(message)
         if not isinstance(message, SessionStarted):
             raise ConnectionFailed(f"the server answered session.start with {type(message).__name__}")
         self.started = message
@@ -329,7 +314,7 @@ def _from(message: Frames, number: int) -> Frames:
     return Frames(message.seq + skip, message.frames[skip:]) if skip else message
 
 
-def _remote_error(message: ErrorMessage) -> RemoteError:
+def _fatal(message: ErrorMessage) -> RemoteError:
     return RemoteError(message.code, message.detail, param=None if message.param is UNSET else message.param)
 
 
@@ -345,12 +330,12 @@ async def _connect(url: str, codec: Codec) -> ClientConnection:
     try:
         return await connect(url, subprotocols=[Subprotocol(codec.subprotocol)], compression=None, max_size=None)
     except InvalidStatus as refused:
-        raise _remote(refused.response.body or b"", refused.response.status_code, url) from None
+        raise remote_error(refused.response.body or b"", refused.response.status_code, url) from None
     except (OSError, InvalidHandshake, InvalidURI, TimeoutError) as error:
         raise ConnectionFailed(f"{url}: {error}") from None
 
 
-def _remote(body: bytes | bytearray, status: int, url: str) -> PoselineError:
+def remote_error(body: bytes | bytearray, status: int, url: str) -> PoselineError:
     """The error that a problem document describes."""
     try:
         problem: dict[str, Any] = msgspec.json.decode(body, type=dict[str, Any])
@@ -364,155 +349,3 @@ def _version() -> str:
         return version("poseline")
     except PackageNotFoundError:  # run from a checkout that is not installed
         return "unknown"
-
-
-# --- finished recordings -----------------------------------------------------------------------------------------
-
-
-def describe(coordinates: Coordinates) -> CoordinatesSpec:
-    """The domain's coordinates in the wire's words."""
-    return CoordinatesSpec(
-        coordinates.space,
-        coordinates.dims,
-        coordinates.y_axis,
-        coordinates.facing,
-        coordinates.mirrored,
-        coordinates.image_size,
-    )
-
-
-def layout_spec(poses: PoseSequence) -> str | CustomLayout:
-    return CustomLayout(list(poses.layout.joints)) if poses.layout.name == "custom" else poses.layout.name
-
-
-def timeline(people: Mapping[str, PoseSequence], *, packed: bool = False) -> list[Frame]:
-    """Everybody's poses as frames in rising time; packed, they are the same numbers in fewer bytes."""
-    at: dict[float, list[Person]] = {}
-    for name, poses in people.items():
-        keypoints = (pack_keypoints if packed else write_keypoints)(poses.joints, poses.confidence)
-        for t, kp in zip(poses.timestamps, keypoints, strict=True):
-            at.setdefault(float(t), []).append(Person(name, kp))
-    return [Frame(t, at[t]) for t in sorted(at)]
-
-
-def request_for(people: Mapping[str, PoseSequence], options: LocalizeOptions | None = None) -> LocalizeRequest:
-    """The REST request for one recording of people who share one clock. Raises InputError where they do not."""
-    first = next(iter(people.values()))
-    if any(not np.array_equal(one.timestamps, first.timestamps) for one in people.values()):
-        raise InputError("the people of one request must share their timestamps")
-    return LocalizeRequest(
-        tracks=write_tracks(people),
-        layout=layout_spec(first),
-        coordinates=describe(first.coordinates),
-        timestamps=[float(t) for t in first.timestamps],
-        options=options or LocalizeOptions(),
-    )
-
-
-def localize(url: str, request: LocalizeRequest) -> LocalizeResponse:
-    """`POST` a recording. Raises RemoteError, ConnectionFailed."""
-    url = address(url, "http", "/v1/localize")
-    headers = {"Content-Type": "application/json"}
-    try:
-        answer = httpx.post(url, content=encode(request), headers=headers, timeout=_TIMEOUT)
-    except httpx.HTTPError as error:
-        raise ConnectionFailed(f"{url}: {error}") from None
-    if answer.status_code != 200:
-        raise _remote(answer.content, answer.status_code, url)
-    return decode_response(answer.content)
-
-
-@dataclass(frozen=True)
-class RemoteModel:
-    """A server's model: which it is, its thresholds where nobody asks for others, frames a second of its network."""
-
-    info: ModelInfo
-    thresholds: DecodingOptions
-    fps: float
-
-
-def remote_model(url: str, model: str = "default") -> RemoteModel:
-    """What a server says of a model; `url` as for `localize`. Raises RemoteError, ConnectionFailed."""
-    whole = address(url, "http", "/v1/localize")
-    url = f"{whole.removesuffix('/localize').removesuffix('/v1')}/v1/models/{quote(model, safe='')}"
-    try:
-        answer = httpx.get(url, timeout=_TIMEOUT)
-    except httpx.HTTPError as error:
-        raise ConnectionFailed(f"{url}: {error}") from None
-    if answer.status_code != 200:
-        raise _remote(answer.content, answer.status_code, url)
-    try:
-        said = answer.json()
-        thresholds = DecodingOptions.model_validate(said["decoding"])
-        return RemoteModel(msgspec.convert(said, ModelInfo), thresholds, float(said["fps"]))
-    except (ValueError, KeyError, TypeError) as error:
-        raise ConnectionFailed(f"{url} does not describe a model: {error}") from None
-
-
-async def play(
-    client: StreamClient, frames: Sequence[Frame], *, chunk: int = 1, speed: float | None = None
-) -> AsyncGenerator[ServerMessage]:
-    """Send a recording in messages of `chunk` frames and give what is heard, until the session is closed.
-
-    speed: 1 is as it happened, 2 twice as fast, None as fast as the server takes it.
-    """
-    sending = asyncio.create_task(_send_all(client, frames, chunk, speed))
-    try:
-        async for message in client:
-            yield message
-        await sending
-    finally:
-        sending.cancel()
-        await asyncio.gather(sending, return_exceptions=True)
-
-
-async def _send_all(client: StreamClient, frames: Sequence[Frame], chunk: int, speed: float | None) -> None:
-    begin = asyncio.get_running_loop().time()
-    for i in range(0, len(frames), chunk):
-        part = frames[i : i + chunk]
-        if speed is not None:  # a message leaves when its newest frame has been seen
-            seen = begin + (part[-1].t - frames[0].t) / speed
-            await asyncio.sleep(seen - asyncio.get_running_loop().time())
-        await client.send(part)
-    await client.close()
-
-
-def stream_recording(
-    url: str,
-    people: Mapping[str, PoseSequence],
-    *,
-    options: StreamOptions | None = None,
-    model: str = "default",
-    chunk: int = 1,
-    speed: float | None = None,
-    codec: Codec = MSGPACK,
-    heard: Callable[[ServerMessage], None] = lambda message: None,
-) -> list[ServerMessage]:
-    """A recording through a stream, for programs without an event loop: every message, each also told to `heard`."""
-    first = next(iter(people.values()))
-    client = StreamClient(
-        url,
-        layout=layout_spec(first),
-        coordinates=describe(first.coordinates),
-        options=options,
-        model=model,
-        codec=codec,
-    )
-    return asyncio.run(_collect(client, timeline(people, packed=not codec.text), chunk, speed, heard))
-
-
-async def _collect(
-    client: StreamClient,
-    frames: Sequence[Frame],
-    chunk: int,
-    speed: float | None,
-    heard: Callable[[ServerMessage], None],
-) -> list[ServerMessage]:
-    messages: list[ServerMessage] = []
-    async with client:
-        messages.append(client.started)
-        heard(client.started)
-        async for message in play(client, frames, chunk=chunk, speed=speed):
-            messages.append(message)
-            heard(message)
-    return messages

@@ -14,10 +14,10 @@ import pytest
 from msgspec import to_builtins
 
 from made_up import recording
-from poseline.client import describe, request_for, timeline
 from poseline.codec import encode
 from poseline.formats.timelines import FORMATS
 from poseline.pose import PoseSequence
+from poseline.remote import describe, request_for, timeline
 from poseline.timeline import Timeline
 from servers import ServerProcess
 

@@ -15,11 +15,11 @@ import numpy as np
 import pytest
 
 from job_calls import JSON, accepted, found, over, submit
-from poseline.client import request_for
 from poseline.codec import decode_response, encode
 from poseline.online import localize
 from poseline.pose import PoseSequence
 from poseline.protocol import LocalizeOptions, LocalizeResponse
+from poseline.remote import request_for
 from poseline.translation import decoding_options, rounded
 from poseline.whole import localize_whole
 from poseline_service.engine import open_scorer

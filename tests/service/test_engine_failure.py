@@ -15,9 +15,10 @@ import uvicorn
 
 from made_up import NATIVE, frames_of, request_of
 from poseline.bundle import ModelBundle
-from poseline.client import RemoteError, StreamClient, play
+from poseline.client import RemoteError, StreamClient
 from poseline.codec import encode
 from poseline.protocol import Flushed, SegmentFinal
+from poseline.remote import play
 from poseline.stepping import StepScorer
 from poseline_service import runtime
 from poseline_service.app import create_app

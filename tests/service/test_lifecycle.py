@@ -18,7 +18,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from made_up import NATIVE, frames_of, recording, request_of
 from poseline.bundle import GOLDEN, file_digest
-from poseline.client import ConnectionFailed, StreamClient, localize, play, timeline
+from poseline.client import ConnectionFailed, StreamClient
 from poseline.codec import encode
 from poseline.protocol import (
     Ack,
@@ -29,6 +29,7 @@ from poseline.protocol import (
     SessionStart,
     StreamOptions,
 )
+from poseline.remote import localize, play, timeline
 from servers import PATIENCE, ServerProcess
 
 STUCK = 2.0

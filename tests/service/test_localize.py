@@ -11,9 +11,9 @@ import httpx
 import pytest
 
 from made_up import recording, request_of
-from poseline.client import request_for
 from poseline.codec import decode_response, encode
 from poseline.protocol import FoundSegment
+from poseline.remote import request_for
 from servers import ServerProcess
 
 JSON = {"Content-Type": "application/json"}

@@ -13,10 +13,11 @@ import pytest
 
 from made_up import NATIVE, recording
 from poseline.bundle import ModelBundle
-from poseline.client import StreamClient, localize, play, request_for, timeline
+from poseline.client import StreamClient
 from poseline.online import StreamLocalizer
 from poseline.pose import PoseSequence
 from poseline.protocol import Flushed, LocalizeOptions, Scores, SegmentFinal, ServerMessage, StreamOptions
+from poseline.remote import localize, play, request_for, timeline
 from poseline.translation import rounded
 from poseline_service.engine import open_scorer
 from servers import ServerProcess

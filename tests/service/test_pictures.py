@@ -13,10 +13,11 @@ import pytest
 
 from made_up import NATIVE, recording
 from poseline import protocol
-from poseline.client import RemoteError, StreamClient, localize, play, request_for, timeline
+from poseline.client import RemoteError, StreamClient
 from poseline.codec import encode
 from poseline.pose import Coordinates, PoseSequence
 from poseline.protocol import CoordinatesSpec, LocalizeRequest, Notice, SegmentFinal, Warn
+from poseline.remote import localize, play, request_for, timeline
 from poseline.skeleton import BODY16
 from servers import ServerProcess
 from tiny_bundle import write_bundle

@@ -16,9 +16,10 @@ from websockets.exceptions import ConnectionClosed
 from cutting import Relay
 from made_up import NATIVE, frames_of
 from poseline import protocol
-from poseline.client import ConnectionFailed, StreamClient, play
+from poseline.client import ConnectionFailed, StreamClient
 from poseline.codec import MSGPACK
 from poseline.protocol import Frame, Frames, Resume, SegmentFinal, SegmentRetracted, SegmentStarted, SessionStart
+from poseline.remote import play
 from servers import ServerProcess, free_ports
 from tiny_bundle import write_bundle
 

@@ -14,9 +14,10 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from made_up import NATIVE, frames_of, recording, request_of
 from poseline import protocol
-from poseline.client import RemoteError, StreamClient, localize, play, timeline
+from poseline.client import RemoteError, StreamClient
 from poseline.codec import CODECS, JSON, MSGPACK, Codec, encode
 from poseline.protocol import CustomLayout, Frame, Frames, Person, SegmentFinal, SessionStart, StreamOptions
+from poseline.remote import localize, play, timeline
 from servers import ServerProcess
 
 

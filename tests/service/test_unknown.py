@@ -10,9 +10,10 @@ from msgspec import UNSET
 
 from made_up import NATIVE, frames_of, recording
 from poseline import protocol
-from poseline.client import StreamClient, localize, play, request_for
+from poseline.client import StreamClient
 from poseline.codec import CODECS, Codec
 from poseline.protocol import LocalizeOptions, LocalizeResponse, SegmentFinal, StreamOptions
+from poseline.remote import localize, play, request_for
 from servers import ServerProcess
 from tiny_bundle import write_bundle
 

@@ -10,9 +10,10 @@ import pytest
 
 from made_up import NATIVE, recording
 from poseline.bundle import find_bundle
-from poseline.client import StreamClient, play, timeline
+from poseline.client import StreamClient
 from poseline.online import localize
 from poseline.protocol import Scores, SegmentFinal, StreamOptions
+from poseline.remote import play, timeline
 from poseline.translation import rounded
 from poseline_service.engine import open_scorer
 from servers import ServerProcess

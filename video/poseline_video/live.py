@@ -11,10 +11,11 @@ from pathlib import Path
 
 import numpy as np
 
-from poseline.client import StreamClient, describe
+from poseline.client import StreamClient
 from poseline.errors import ExtractionCancelled
 from poseline.keypoints import pack_keypoints
 from poseline.protocol import Frame, Person, ServerMessage, StreamOptions
+from poseline.remote import describe
 from poseline_video.extraction import (
     COORDINATES,
     LAYOUT,

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from poseline.client import timeline
 from poseline.codec import encode
 from poseline.errors import BadTimestamps, InputError, LayoutMismatch, ShapeMismatch, TooLarge, TooShort, UnknownLayout
 from poseline.formats import reading
@@ -21,6 +20,7 @@ from poseline.formats.reading import IMAGE, KINECT, ReadOptions
 from poseline.formats.trc import joint_of
 from poseline.formats.videos import MEDIA_TYPES, is_video
 from poseline.pose import Coordinates, PoseConverter, PoseSequence
+from poseline.remote import timeline
 from poseline.skeleton import layout
 
 FRAMES = 6
