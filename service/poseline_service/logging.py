@@ -38,7 +38,7 @@ def configure_logging(level: str = "INFO") -> None:
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(level)
-    for library in ("uvicorn", "websockets"):  # what they tell of connections, our own lines tell better
+    for library in ("uvicorn", "websockets", "httpx"):  # our own lines tell it better, and no addresses
         logging.getLogger(library).setLevel(logging.WARNING)
 
 

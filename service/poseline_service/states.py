@@ -9,15 +9,12 @@ while longer, so that a client that comes too late is told so.
 from __future__ import annotations
 
 from time import monotonic
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
 from msgspec import Struct
-from valkey.asyncio import Valkey
-from valkey.commands.core import AsyncScript
-from valkey.exceptions import ValkeyError
 
-from poseline.errors import InputError
-from poseline_service.errors import SessionExpired, StoreUnavailable, Superseded, UnknownSession
+from poseline_service.errors import SessionExpired, Superseded, UnknownSession
+from poseline_service.redis import Redis, Script
 from poseline_service.settings import ServiceSettings
 
 _REMEMBERED = 600.0
@@ -146,10 +143,8 @@ class RedisStore:
     durable = True
 
     def __init__(self, url: str, timeout: float) -> None:
-        self._client = Valkey.from_url(url, socket_timeout=timeout, socket_connect_timeout=timeout)
-        self._save = self._client.register_script(_SAVE)
-        self._claim = self._client.register_script(_CLAIM)
-        self._forget = self._client.register_script(_FORGET)
+        self._redis = redis = Redis(url, timeout)
+        self._save, self._claim, self._forget = map(redis.script, (_SAVE, _CLAIM, _FORGET))
 
     async def save(self, name: str, epoch: int, state: State, seconds: float) -> None:
         saved = await self._run(self._save, name, epoch, state.content, int(seconds), int(_REMEMBERED), *state.keys)
@@ -168,13 +163,10 @@ class RedisStore:
         await self._run(self._forget, name, epoch)
 
     async def close(self) -> None:
-        await self._client.aclose()
+        await self._redis.close()
 
-    async def _run(self, script: AsyncScript, name: str, *args: Any) -> Any:
-        try:
-            return cast(Any, await script(keys=[f"poseline:session:{name}"], args=args))
-        except (ValkeyError, OSError) as error:
-            raise StoreUnavailable(f"the store of states does not answer: {error}") from None
+    async def _run(self, script: Script, name: str, *args: Any) -> Any:
+        return await script([f"poseline:session:{name}"], args)
 
 
 def _unknown(name: str) -> UnknownSession:
@@ -189,7 +181,4 @@ def open_store(settings: ServiceSettings) -> StateStore:
     """Raises InputError for an address that is none."""
     if settings.state_url is None:
         return MemoryStore(settings.state_memory_bytes)
-    try:
-        return RedisStore(settings.state_url, settings.state_timeout)
-    except ValueError as error:
-        raise InputError(f"POSELINE_STATE_URL: {error}") from None
+    return RedisStore(settings.state_url, settings.state_timeout)
