@@ -77,7 +77,8 @@ _joint = {"anyOf": [{"type": "null"}, {"type": "array", "items": _number}]}
 
 
 class TrackSpec(Struct, frozen=True):
-    """One person of a recording: keypoints (frames × joints × (dims + optional confidence)); a null joint is missing.
+    """One person of a recording: keypoints (frames × joints × (dims + optional confidence)); a null joint is missing. Or
+    they are packed: the bytes of little-endian float32 (frames × joints × (dims + 1)), as in `Person`.
 
     Frames stay unread until `keypoints.read_tracks` turns them into arrays, a slice at a time: as Python's lists, an
     hour would weigh hundreds of megabytes and hold the interpreter for a second. `write_tracks` makes them.
@@ -85,9 +86,10 @@ class TrackSpec(Struct, frozen=True):
     """
 
     track_id: str
-    keypoints: Annotated[
-        list[msgspec.Raw], msgspec.Meta(extra_json_schema={"items": {"type": "array", "items": _joint}})
-    ]
+    keypoints: (
+        Annotated[list[msgspec.Raw], msgspec.Meta(extra_json_schema={"items": {"type": "array", "items": _joint}})]
+        | bytes
+    )
     start_frame: int = 0
 
 

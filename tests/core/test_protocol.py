@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from msgspec import UNSET, UnsetType
 
 from poseline import protocol
-from poseline.codec import CODECS, JSON, MSGPACK, Codec, decode_request, encode, encode_keypoints, schemas
+from poseline.codec import CODECS, JSON, MSGPACK, Codec, decode_request, encode, schemas
 from poseline.decoding import DecodingOptions
 from poseline.errors import (
     BadConfidence,
@@ -267,7 +267,7 @@ def test_a_nan_anywhere_marks_its_joint_missing(place: int) -> None:
 
 
 def track(name: str, frames: list[Any], start_frame: int = 0) -> TrackSpec:
-    return TrackSpec(name, encode_keypoints(frames), start_frame)
+    return TrackSpec(name, JSON.encode_keypoints(frames), start_frame)
 
 
 def request(**changes: Any) -> LocalizeRequest:
