@@ -251,11 +251,14 @@ class SessionStart(Struct, frozen=True, kw_only=True, tag="session.start"):
     client: ClientInfo | None = None
 
 
-class Person(Struct, frozen=True, gc=False):
-    """kp: joint by joint; or packed, as the bytes of little-endian float32 (joints × (dims + 1)), confidence last, where a
-    NaN marks its joint missing."""
+class Person(Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True):
+    """id: left out where the server is to tell people apart: for everybody of a session, or for nobody.
 
-    id: str
+    kp: joint by joint; or packed, as the bytes of little-endian float32 (joints × (dims + 1)), confidence last, where a
+    NaN marks its joint missing.
+    """
+
+    id: str | None = None
     kp: Keypoints | bytes
 
 
@@ -413,6 +416,15 @@ class TrackEnded(Numbered, kw_only=True, tag="track.ended"):
     reason: str
 
 
+class Tracks(Numbered, kw_only=True, tag="tracks"):
+    """From frame `client_seq` on (media time `t`), a frame's people are these, in its order, until the next such message;
+    null for who is not followed. Only where the client names nobody."""
+
+    client_seq: int
+    t: float
+    track_ids: list[str | None]
+
+
 class Flushed(Numbered, kw_only=True, tag="flushed"):
     t: float
 
@@ -459,6 +471,7 @@ ServerMessage = (
     | SegmentRetracted
     | TrackStarted
     | TrackEnded
+    | Tracks
     | Flushed
     | Warn
     | SessionDraining

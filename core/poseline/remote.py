@@ -57,7 +57,7 @@ def timeline(people: Mapping[str, PoseSequence], *, packed: bool = False) -> lis
     for name, poses in people.items():
         keypoints = (pack_keypoints if packed else write_keypoints)(poses.joints, poses.confidence)
         for t, kp in zip(poses.timestamps, keypoints, strict=True):
-            at.setdefault(float(t), []).append(Person(name, kp))
+            at.setdefault(float(t), []).append(Person(id=name, kp=kp))
     return [Frame(t, at[t]) for t in sorted(at)]
 
 

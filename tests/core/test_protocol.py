@@ -49,7 +49,9 @@ joints = st.none() | st.lists(numbers, min_size=3, max_size=4)
 frames = st.builds(
     Frame,
     numbers,
-    st.lists(st.builds(Person, st.text(), st.binary(max_size=8) | st.lists(joints, max_size=4)), max_size=3),
+    st.lists(
+        st.builds(Person, id=st.none() | st.text(), kp=st.binary(max_size=8) | st.lists(joints, max_size=4)), max_size=3
+    ),
 )
 client_messages = st.one_of(
     st.builds(Frames, st.integers(0, 2**53), st.lists(frames, max_size=3)),
@@ -111,7 +113,7 @@ def test_a_broken_binary_message_has_its_own_code(data: bytes) -> None:
 
 
 def test_packed_keypoints_are_bytes_in_one_encoding_and_base64_in_the_other() -> None:
-    message = Frames(0, [Frame(0.0, [Person("p1", bytes(range(8)))])])
+    message = Frames(0, [Frame(0.0, [Person(id="p1", kp=bytes(range(8)))])])
     assert bytes(range(8)) in MSGPACK.encode(message)
     assert b'"kp":"AAECAwQFBgc="' in JSON.encode(message)
     assert JSON.decode_client(JSON.encode(message)) == message
