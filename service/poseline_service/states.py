@@ -45,6 +45,10 @@ class StateStore(Protocol):
         """It is needed no more. Raises StoreUnavailable."""
         ...
 
+    def tidy(self) -> None:
+        """Forget what is over, if it does not do so by itself."""
+        ...
+
     async def close(self) -> None: ...
 
 
@@ -66,7 +70,8 @@ class MemoryStore:
         """In the order in which they were saved, so what is over stands first: nobody looks at all of them."""
         self._over: dict[str, _Kept] = {}
         """Whose content is gone, in the order in which it went."""
-        self._bytes = 0
+        self.bytes = 0
+        """Of all that is kept."""
 
     async def save(self, name: str, epoch: int, state: State, seconds: float) -> None:
         known = self._kept.get(name) or self._over.get(name)
@@ -75,11 +80,11 @@ class MemoryStore:
         self._drop(name)
         self._over.pop(name, None)
         self._kept[name] = _Kept(epoch, state.content, state.keys, monotonic() + seconds)
-        self._bytes += len(state.content)
-        self._tidy()
+        self.bytes += len(state.content)
+        self.tidy()
 
     async def claim(self, name: str, key: bytes) -> tuple[int, bytes]:
-        self._tidy()
+        self.tidy()
         if (gone := self._over.get(name)) and key in gone.keys:
             raise _expired(name)
         known = self._kept.get(name)
@@ -96,18 +101,18 @@ class MemoryStore:
     async def close(self) -> None:
         self._kept.clear()
         self._over.clear()
-        self._bytes = 0
+        self.bytes = 0
 
     def _drop(self, name: str) -> None:
         if name in self._kept:
-            self._bytes -= len(self._kept.pop(name).content)
+            self.bytes -= len(self._kept.pop(name).content)
 
-    def _tidy(self) -> None:
+    def tidy(self) -> None:
         """Forget what is over, and what was saved first as long as there is too much."""
         now = monotonic()
         while self._kept:
             name, first = next(iter(self._kept.items()))
-            if first.until >= now and self._bytes <= self._limit:
+            if first.until >= now and self.bytes <= self._limit:
                 break
             self._drop(name)
             self._over[name] = _Kept(first.epoch, b"", first.keys, now + _REMEMBERED)
@@ -161,6 +166,9 @@ class RedisStore:
 
     async def forget(self, name: str, epoch: int) -> None:
         await self._run(self._forget, name, epoch)
+
+    def tidy(self) -> None:
+        """It does: every state expires."""
 
     async def close(self) -> None:
         await self._redis.close()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
 import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -159,24 +158,21 @@ async def test_a_killed_servers_events_are_delivered_by_another(
     settings = {"state_url": redis, "webhook_timeout": 0.3, "ack_frames": 16, **SOON}
     path = targets(tmp_path, ward={"url": receiver.url})
     first, second = (serve(webhooks=path, **settings).ready() for _ in range(2))
-    second.process.send_signal(signal.SIGSTOP)  # so that it is the first one that tries
     async with Relay(first.port) as line, StreamClient(line.ws, coordinates=NATIVE, webhooks=["ward"]) as client:
         heard: list[Any] = []
         async for message in play(client, frames_of(5, 400), chunk=5, speed=20):
             heard.append(message)
             if len(event_ids(heard)) == 4 and first.process.poll() is None:
                 line.target = second.port
+                receiver.wait_for(lambda: bool(receiver.came))
                 first.process.kill()
                 first.process.wait()
-                assert receiver.came, "the first server tried"
                 receiver.otherwise = 204
-                second.process.send_signal(signal.SIGCONT)
     expected = event_ids(heard)
     assert len(expected) > 6
     receiver.wait_for(lambda: set(receiver.ids()) >= set(expected))
     assert set(receiver.ids()) == set(expected)
-    server_waits = 'poseline_webhooks_waiting{target="ward"}'
-    second.wait_for_metric(server_waits, 0)
+    second.wait_for_metric('poseline_webhooks_waiting{target="ward"}', 0)
 
 
 @pytest.mark.parametrize("where", ["memory", "redis"])
@@ -187,13 +183,13 @@ async def test_who_stops_sends_what_can_be_sent(
     receiver.otherwise = 503
     state = {"state_url": redis} if where == "redis" else {}
     path = targets(tmp_path, ward={"url": receiver.url})
-    server = serve(webhooks=path, webhook_first_retry=2, webhook_timeout=0.2, **state).ready()
+    server = serve(webhooks=path, webhook_first_retry=2, webhook_timeout=0.5, **state).ready()
     heard = await conversation(server.ws, "ward")
     receiver.wait_for(lambda: len(receiver.came) >= len(event_ids(heard)))
-    receiver.otherwise = 204
+    receiver.otherwise = 204 if where == "memory" else 503
     said = server.stop()
     if where == "redis":
-        assert receiver.taken == []
+        receiver.otherwise = 204
         serve(webhooks=path, **state, **SOON).ready()
         receiver.wait_for(lambda: len(receiver.taken) >= len(event_ids(heard)))
     assert sorted(receiver.ids()) == sorted(event_ids(heard))
