@@ -6,7 +6,7 @@ Frames are counted when they are accepted; acknowledgements, counted warnings an
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from time import monotonic
 from typing import Literal
 
@@ -18,6 +18,7 @@ from poseline_service.settings import ServiceSettings
 _WARNINGS = {
     "late_frame": "frames came later than a newer one and were dropped",
     "duplicate_frame": "frames had the time of an earlier one and were dropped",
+    "frames_dropped": "frames were dropped, because they came faster than they are scored",
     "track_limit": "people were ignored because too many tracks are alive",
 }
 
@@ -30,7 +31,7 @@ class Books(Struct, frozen=True):
     last_t: float
     client_seq: int
     received: int
-    late: int
+    dropped: int
     grid_frames: int
     busy_seconds: float
     to_warn: dict[str, int]
@@ -56,7 +57,7 @@ class Account:
         """Media time of the newest accepted frame."""
         self.client_seq = -1
         """The newest frame that came, dropped or not."""
-        self._received = self._late = self._unacked = self._grid_frames = 0
+        self._received = self._dropped = self._unacked = self._grid_frames = 0
         self._busy_since: float | None = None
         self._busy_seconds = 0.0
         self._to_warn: Counter[str] = Counter()
@@ -67,7 +68,7 @@ class Account:
     def _go_on(self, books: Books) -> None:
         self._began -= books.elapsed
         self._first_t, self.last_t, self.client_seq = books.first_t, books.last_t, books.client_seq
-        self._received, self._late, self._grid_frames = books.received, books.late, books.grid_frames
+        self._received, self._dropped, self._grid_frames = books.received, books.dropped, books.grid_frames
         self._busy_seconds = books.busy_seconds
         self._to_warn, self._warned = Counter(books.to_warn), set(books.warned)
 
@@ -78,7 +79,7 @@ class Account:
             self.last_t,
             self.client_seq,
             self._received,
-            self._late,
+            self._dropped,
             self._grid_frames,
             self._busy_seconds,
             dict(self._to_warn),
@@ -93,10 +94,18 @@ class Account:
         if self._first_t is None:
             self._first_t = t
         elif t <= self.last_t:
-            self._late += 1
+            self._dropped += 1
             return "duplicate_frame" if t == self.last_t else "late_frame"
         self.last_t = t
         return None
+
+    def shed(self, client_seqs: Sequence[int]) -> None:
+        """Frames came, and were dropped because there are too many: next after those that were received."""
+        self._received += len(client_seqs)
+        self._unacked += len(client_seqs)
+        self._dropped += len(client_seqs)
+        self.client_seq = client_seqs[-1]
+        self.warn("frames_dropped", len(client_seqs))
 
     def accept(self, grid_frames: int) -> None:
         """Grid frames are on their way to the engine."""
@@ -113,9 +122,9 @@ class Account:
 
     # --- what the client is told ----------------------------------------------------------------------------------
 
-    def warn(self, code: str) -> None:
+    def warn(self, code: str, count: int = 1) -> None:
         """Count a warning: the first of its kind is told at once, the rest with the next acknowledgement."""
-        self._to_warn[code] += 1
+        self._to_warn[code] += count
         if code not in self._warned:
             self._warned.add(code)
             self._tell_warning(code)
@@ -145,7 +154,7 @@ class Account:
             t=round(self.last_t, 6),
             queue_depth=pending,
             realtime_factor=round(self._busy_seconds / media, 4) if media else 0.0,
-            dropped=self._late,
+            dropped=self._dropped,
         )
 
     def totals(self, segments: int) -> protocol.SessionClosed:
@@ -153,8 +162,8 @@ class Account:
         media = 0.0 if self._first_t is None else self.last_t - self._first_t
         return protocol.SessionClosed(
             frames_received=self._received,
-            frames_processed=self._received - self._late,
-            frames_dropped=self._late,
+            frames_processed=self._received - self._dropped,
+            frames_dropped=self._dropped,
             media_seconds=round(media, 6),
             wall_seconds=round(monotonic() - self._began, 3),
             segments=segments,

@@ -26,7 +26,7 @@ from poseline_service.outbox import OutboxState
 from poseline_service.states import State, StateStore
 from poseline_service.tracks import TrackState
 
-_KIND = "session 1"
+_KIND = "session 2"
 
 
 class SavedSession(Struct, frozen=True):
