@@ -62,6 +62,22 @@ class ModelInfo(Struct, frozen=True):
     research_only: bool
 
 
+class Problem(Struct, frozen=True, kw_only=True):
+    """Why a request was refused (RFC 9457): `code` is for programs and stable, `detail` for people.
+
+    param: the field at fault.
+    """
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    instance: str
+    code: str
+    request_id: str
+    param: str | UnsetType = UNSET
+
+
 class Notice(Struct, frozen=True):
     """Something that the caller should know about an answer that was given all the same."""
 
@@ -77,7 +93,8 @@ _joint = {"anyOf": [{"type": "null"}, {"type": "array", "items": _number}]}
 
 
 class TrackSpec(Struct, frozen=True):
-    """One person of a recording: keypoints (frames × joints × (dims + optional confidence)); a null joint is missing.
+    """One person of a recording: keypoints (frames × joints × (dims + optional confidence)); a null joint is missing. Or
+    they are packed: the bytes of little-endian float32 (frames × joints × (dims + 1)), as in `Person`.
 
     Frames stay unread until `keypoints.read_tracks` turns them into arrays, a slice at a time: as Python's lists, an
     hour would weigh hundreds of megabytes and hold the interpreter for a second. `write_tracks` makes them.
@@ -85,9 +102,10 @@ class TrackSpec(Struct, frozen=True):
     """
 
     track_id: str
-    keypoints: Annotated[
-        list[msgspec.Raw], msgspec.Meta(extra_json_schema={"items": {"type": "array", "items": _joint}})
-    ]
+    keypoints: (
+        Annotated[list[msgspec.Raw], msgspec.Meta(extra_json_schema={"items": {"type": "array", "items": _joint}})]
+        | bytes
+    )
     start_frame: int = 0
 
 
@@ -239,11 +257,14 @@ class SessionStart(Struct, frozen=True, kw_only=True, tag="session.start"):
     client: ClientInfo | None = None
 
 
-class Person(Struct, frozen=True, gc=False):
-    """kp: joint by joint; or packed, as the bytes of little-endian float32 (joints × (dims + 1)), confidence last, where a
-    NaN marks its joint missing."""
+class Person(Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True):
+    """id: left out where the server is to tell people apart: for everybody of a session, or for nobody.
 
-    id: str
+    kp: joint by joint; or packed, as the bytes of little-endian float32 (joints × (dims + 1)), confidence last, where a
+    NaN marks its joint missing.
+    """
+
+    id: str | None = None
     kp: Keypoints | bytes
 
 
@@ -273,7 +294,7 @@ class SessionUpdate(Struct, frozen=True, tag="session.update"):
     Checked by `translation.changed_options`, not here: a wrong option costs the client an answer, not its session.
     """
 
-    options: Any = None
+    options: Annotated[Any, msgspec.Meta(extra_json_schema={"type": "object"})] = None
 
 
 class Keepalive(Struct, frozen=True, tag="keepalive"):
@@ -401,6 +422,15 @@ class TrackEnded(Numbered, kw_only=True, tag="track.ended"):
     reason: str
 
 
+class Tracks(Numbered, kw_only=True, tag="tracks"):
+    """From frame `client_seq` on (media time `t`), a frame's people are these, in its order, until the next such message;
+    null for who is not followed. Only where the client names nobody."""
+
+    client_seq: int
+    t: float
+    track_ids: list[str | None]
+
+
 class Flushed(Numbered, kw_only=True, tag="flushed"):
     t: float
 
@@ -447,6 +477,7 @@ ServerMessage = (
     | SegmentRetracted
     | TrackStarted
     | TrackEnded
+    | Tracks
     | Flushed
     | Warn
     | SessionDraining

@@ -20,6 +20,7 @@ from poseline.segments import SegmentEvent
 from poseline.skeleton import Floats
 from poseline.translation import decoding_options
 from poseline_service.answers import Heard, answer
+from poseline_service.bodies import BodyFormat
 from poseline_service.metrics import Metrics
 from poseline_service.offline import OfflinePlayback
 from poseline_service.recordings import Recording, read_recording
@@ -39,12 +40,16 @@ class RecordingLocalizer:
         self._metrics = metrics
         self._reading, self._playing = asyncio.Semaphore(1), asyncio.Semaphore(1)
 
-    async def localize(self, body: bytes, encoding: str, model: LoadedModel, request_id: str) -> LocalizeResponse:
+    async def localize(self, body: bytes, form: BodyFormat, model: LoadedModel, request_id: str) -> LocalizeResponse:
         """Raises whatever is wrong with the request, Overloaded, EngineFailure."""
         came = perf_counter()
-        async with self._reading:
-            begun = perf_counter()
-            recording = await asyncio.to_thread(read_recording, body, encoding, model, self._settings)
+        await self._reading.acquire()
+        begun = perf_counter()
+        reading = asyncio.ensure_future(asyncio.to_thread(read_recording, body, form, model, self._settings))
+        reading.add_done_callback(
+            lambda _: self._reading.release()
+        )  # a thread goes on, whoever gives up waiting for it
+        recording = await asyncio.shield(reading)
         return await self.play(recording, model, request_id, (came, begun))
 
     async def play(

@@ -9,47 +9,50 @@ from __future__ import annotations
 import asyncio
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Request
-from msgspec import json
+from fastapi import APIRouter, Header, Query, Request
+from msgspec import Struct, convert, json
 from starlette.responses import Response
 
-from poseline.codec import encode
-from poseline.errors import TooLarge
+from poseline.codec import MSGPACK, encode
+from poseline.discovery import Health, LayoutDescription, LayoutList, ModelDescription, ModelList
 from poseline.manifest import ModelManifest
 from poseline.protocol import LocalizeRequest, LocalizeResponse
 from poseline.skeleton import BODY16, LAYOUTS, SkeletonLayout, conversion, layout
-from poseline_service.errors import ModelLoading, UnsupportedEncoding, UnsupportedMedia
+from poseline_service.bodies import BodyFormat, answer_codec, read_body
+from poseline_service.errors import DeadlineExceeded, ModelLoading
 from poseline_service.openapi import body_of, result_of
 from poseline_service.runtime import Runtime
 from poseline_service.tracks import LoadedModel
 
 router = APIRouter()
 DEMO_SECONDS = 120.0
+Deadline = Annotated[int | None, Header(alias="X-Request-Timeout-Ms", ge=1, le=60_000)]
+"""What takes longer than that is better asked for as a job."""
 
 
 def _runtime(request: Request) -> Runtime:
     return request.app.state.runtime
 
 
-def _json(value: Any) -> Response:
-    return Response(json.encode(value), media_type="application/json")
+def _told(value: Struct) -> Response:
+    return Response(encode(value), media_type="application/json")
 
 
 # --- probes ------------------------------------------------------------------------------------------------------
 
 
-@router.get("/livez", summary="The process runs and its event loop turns")
+@router.get("/livez", summary="The process runs and its event loop turns", responses=result_of(Health))
 async def livez() -> Response:
-    return _json({"status": "live"})
+    return _told(Health("live"))
 
 
-@router.get("/readyz", summary="The network has proved itself and new work is welcome")
+@router.get("/readyz", summary="The network has proved itself and new work is welcome", responses=result_of(Health))
 async def readyz(request: Request) -> Response:
     runtime = _runtime(request)
     if not runtime.ready:
         runtime.model()
         raise ModelLoading("this server is shutting down", retry_after=runtime.settings.retry_after)
-    return _json({"status": "ready"})
+    return _told(Health("ready"))
 
 
 # --- localize ----------------------------------------------------------------------------------------------------
@@ -59,89 +62,74 @@ async def readyz(request: Request) -> Response:
     "/v1/localize",
     summary="A finished recording to its action segments",
     openapi_extra=body_of(LocalizeRequest),
-    responses=result_of(LocalizeResponse),
+    responses=result_of(LocalizeResponse, media=(MSGPACK.media_type,)),
 )
 @router.post("/localize", include_in_schema=False)
-async def localize(request: Request) -> Response:
+async def localize(request: Request, milliseconds: Deadline = None) -> Response:
     runtime = _runtime(request)
-    model = runtime.admit()
-    encoding = _encoding(request)
-    body = await _body(request, runtime.settings.body_bytes)
-    answer = await runtime.recordings.localize(body, encoding, model, request.state.request_id)
-    return Response(encode(answer), media_type="application/json")
-
-
-def _encoding(request: Request) -> str:
-    """The body's encoding. Raises UnsupportedMedia, UnsupportedEncoding."""
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind != "application/json":
-        raise UnsupportedMedia(f"content type is {kind or 'missing'}, expected application/json")
-    encoding = request.headers.get("content-encoding", "identity").strip().lower()
-    if encoding not in ("identity", "gzip"):
-        raise UnsupportedEncoding(f"content encoding is {encoding}, expected gzip or none")
-    return encoding
-
-
-async def _body(request: Request, limit: int) -> bytes:
-    """Read no more than `limit` bytes. Raises TooLarge."""
-    declared = request.headers.get("content-length", "")
-    body = bytearray()
-    if not (declared.isdigit() and int(declared) > limit):
-        async for chunk in request.stream():
-            body += chunk
-            if len(body) > limit:
-                break
-        else:
-            return bytes(body)
-    raise TooLarge(f"the body is larger than {limit} bytes")
+    model, form, codec = runtime.admit(), BodyFormat.of(request), answer_codec(request)
+    try:
+        async with asyncio.timeout(milliseconds and milliseconds / 1000):
+            body = await read_body(request, runtime.settings.body_bytes)
+            answer = await runtime.recordings.localize(body, form, model, request.state.request_id)
+    except TimeoutError:
+        raise DeadlineExceeded(f"there is no answer after {milliseconds} ms") from None
+    return Response(codec.encode(answer), media_type=codec.media_type)
 
 
 # --- discovery ---------------------------------------------------------------------------------------------------
 
 
-def _described(model: LoadedModel) -> dict[str, Any]:
+def _described(model: LoadedModel) -> ModelDescription:
     manifest: ModelManifest = model.bundle.manifest
-    shown = manifest.model_dump(mode="json", exclude={"files", "state", "whole", "format_version"})
-    return shown | {
+    more = {
         "digest": model.bundle.digest,
         "modes": manifest.modes,
         "algorithmic_latency": manifest.look_ahead / manifest.fps,
         "hop": 1 / manifest.fps,
         "state_bytes_per_track": manifest.state.bytes_per_stream,
     }
+    return convert(manifest.model_dump(mode="json") | more, ModelDescription)
 
 
-def _shape(one: SkeletonLayout) -> dict[str, Any]:
+def _shape(one: SkeletonLayout) -> LayoutDescription:
     native = conversion(one, BODY16)  # every model's own layout
-    made_of = [[(int(j), round(float(row[j]), 6)) for j in row.nonzero()[0]] for row in native.weights]
-    return {
-        "name": one.name,
-        "joints": one.joints,
-        "bones": one.bones,
-        "mirror": one.mirror,
-        "approximate": native.approximate,
-        "to_body16": made_of,
-    }
+    return LayoutDescription(
+        name=one.name,
+        joints=list(one.joints),
+        bones=list(one.bones),
+        mirror=list(one.mirror),
+        approximate=native.approximate,
+        to_body16=[[(int(j), round(float(row[j]), 6)) for j in row.nonzero()[0]] for row in native.weights],
+    )
 
 
-@router.get("/v1/models", summary="The models that answer")
+@router.get("/v1/models", summary="The models that answer", responses=result_of(ModelList))
 async def models(request: Request) -> Response:
-    return _json({"models": [_described(_runtime(request).model())]})
+    return _told(ModelList([_described(_runtime(request).model())]))
 
 
-@router.get("/v1/models/{name}", summary="One model: classes, thresholds, licence, what it measured")
+@router.get(
+    "/v1/models/{name}",
+    summary="One model: classes, thresholds, licence, what it measured",
+    responses=result_of(ModelDescription),
+)
 async def model(request: Request, name: str) -> Response:
-    return _json(_described(_runtime(request).model().named(name)))
+    return _told(_described(_runtime(request).model().named(name)))
 
 
-@router.get("/v1/layouts", summary="The joint layouts that are understood")
+@router.get("/v1/layouts", summary="The joint layouts that are understood", responses=result_of(LayoutList))
 async def layouts() -> Response:
-    return _json({"layouts": [_shape(one) for one in LAYOUTS.values()]})
+    return _told(LayoutList([_shape(one) for one in LAYOUTS.values()]))
 
 
-@router.get("/v1/layouts/{name}", summary="One layout: joint names in order, bones, left-right twins, way to body16")
+@router.get(
+    "/v1/layouts/{name}",
+    summary="One layout: joint names in order, bones, left-right twins, way to body16",
+    responses=result_of(LayoutDescription),
+)
 async def one_layout(name: str) -> Response:
-    return _json(_shape(layout(name)))
+    return _told(_shape(layout(name)))
 
 
 # --- the page's actor --------------------------------------------------------------------------------------------
@@ -152,7 +140,8 @@ async def actor(
     seed: Annotated[int, Query(ge=0, lt=2**32)] = 0,
     seconds: Annotated[float, Query(ge=1, le=DEMO_SECONDS)] = 30.0,
 ) -> Response:
-    return _json(await asyncio.to_thread(_performance, seed, seconds))
+    performance = await asyncio.to_thread(_performance, seed, seconds)
+    return Response(json.encode(performance), media_type="application/json")
 
 
 def _performance(seed: int, seconds: float) -> dict[str, Any]:

@@ -39,6 +39,7 @@ from poseline.errors import (
 from poseline.segments import Forced, SegmentEvent
 from poseline.translation import coordinates_of, layout_of
 from poseline_service.account import Account
+from poseline_service.clock import MediaClock
 from poseline_service.errors import OutOfOrder, Superseded, TooFast
 from poseline_service.intake import Arrival
 from poseline_service.keeping import Holding, SavedSession
@@ -46,10 +47,11 @@ from poseline_service.metrics import Metrics
 from poseline_service.options import SessionOptions
 from poseline_service.outbox import Outbox, segment_message
 from poseline_service.overload import TokenBucket, take_oldest
+from poseline_service.people import People
 from poseline_service.problems import close_code, error_message
 from poseline_service.scheduler import Told
 from poseline_service.settings import ServiceSettings
-from poseline_service.tracks import LATEST, LoadedModel, Track, check_name, no_scale, notices
+from poseline_service.tracks import LATEST, LoadedModel, Track, no_scale, notices
 
 
 class Link(Protocol):
@@ -159,7 +161,17 @@ class Session:
         """The connection is gone, or is to go: whom to tell when the session is saved."""
         self.over: tuple[int, str] | None = saved.over if saved else None
         """How the session ended (close code, reason), once all that there was to say has been posted."""
-        self._account = Account(settings, manifest.fps, outbox.post, saved.books if saved else None)
+        gap_reset = self._options.gap_reset
+        clock = MediaClock(gap_reset, start.fps, saved.books.clock if saved else None)
+        self._account = Account(settings, manifest.fps, outbox.post, clock, saved.books if saved else None)
+        self._people = People(
+            self.converter.coordinates,
+            gap_reset,
+            settings.tracks_per_session,
+            outbox.post,
+            self._account.warn,
+            saved.people if saved else None,
+        )
         self._resumed = saved is not None
         self._done_with = self._account.client_seq
         if holding.durable:
@@ -243,7 +255,7 @@ class Session:
                 continue
             self._check(frame, number)
             if self._allowance is not None and not self._allowance.take(monotonic()):
-                self._leave(f"frames come at more than {self._settings.frames_per_second:g} a second")
+                self._give_up(f"frames come at more than {self._settings.frames_per_second:g} a second")
                 return
             arrival = Arrival(frame.t, number, frame.people)
             self._steps.append(arrival)
@@ -259,9 +271,7 @@ class Session:
         if len(frame.people) > limit:
             what = f"frame {number} holds {len(frame.people)} people, the limit is {limit}"
             raise TooLarge(what, param="people", code="too_many_people")
-        for person in frame.people:
-            if person.id not in self._tracks:
-                check_name(person.id, "id")
+        self._people.check(frame, number, self._tracks)
 
     # --- steps ----------------------------------------------------------------------------------------------------
 
@@ -302,14 +312,14 @@ class Session:
         if self.unread or len(steps) <= room:
             return False
         if self._options.on_overload == "fail":
-            self._leave("frames come faster than they are scored, or than what is said of them is read")
+            self._give_up("frames come faster than they are scored, or than what is said of them is read")
             return True
         if dropped := take_oldest(steps, len(steps) - room // 2):
             self._metrics.frames_dropped.labels("overload").inc(len(dropped))
             self._account.shed([arrival.number for arrival in dropped])
         return len(steps) > room  # flushes and updates, which nobody may drop
 
-    def _leave(self, why: str) -> None:
+    def _give_up(self, why: str) -> None:
         """Part from the client once all that came is scored; it may come back."""
         if not self._ending:
             self._ending = True
@@ -331,7 +341,11 @@ class Session:
             return self._pending == 0
         if step.poses is None:
             return False
-        return self._pending == 0 or (self._pending < self._room and not self._absent(step.t))
+        if self._pending == 0:
+            return True
+        if self._pending >= self._room or self._account.clock.judge(step.t) == "clock_jump":
+            return False
+        return not self._absent(step.t)
 
     def _absent(self, now: float) -> list[Track]:
         """Who will have left when a frame of that media time comes."""
@@ -344,17 +358,23 @@ class Session:
         return absent
 
     def _push(self, step: Arrival) -> None:
-        if dropped := self._account.receive(step.t, step.number):
-            self._drop(dropped)
+        verdict = self._account.receive(step.t, step.number)
+        if verdict == "clock_jump":
+            self._account.warn(verdict)
+            self._leave(list(self._tracks.values()), verdict)
+            self._people.forget()
+            self._all_here_until = -inf
+        elif verdict:
+            self._drop(verdict)
             return
-        for track in self._absent(step.t):
-            del self._tracks[track.name]
-            self._end_track(track, "track_end", "absent")
+        else:
+            self._leave(self._absent(step.t), "absent")
         assert step.poses is not None  # or it could not be done yet
-        for person, pose, whole in zip(step.people, step.poses, step.whole, strict=True):
-            track = self._tracks.get(person.id) or self._open(person.id, step.t)
+        for name, pose, whole in zip(self._people.names(step, step.poses), step.poses, step.whole, strict=True):
+            track = None if name is None else self._tracks.get(name) or self._open(name, step.t)
             if track is None:
-                self._drop("track_limit")
+                if pose[:, 3].any():  # who shows nothing and has no name is nobody
+                    self._drop("track_limit")
                 continue
             push = track.push(step.t, pose, whole)
             if push.frames:
@@ -364,6 +384,11 @@ class Session:
                 self._drop(push.dropped)  # the same person twice in one frame
             if track.lacks_scale():
                 self._warn(no_scale(track.name))
+
+    def _leave(self, tracks: Sequence[Track], reason: str) -> None:
+        for track in tracks:
+            del self._tracks[track.name]
+            self._end_track(track, "track_end", reason)
 
     def _open(self, name: str, t: float) -> Track | None:
         """A track for a newcomer, or None where there is no room for one."""
@@ -527,6 +552,7 @@ class Session:
             sorted(self._announced),
             self._finals,
             self.over,
+            self._people.save(),
         )
 
     def _saved(self, error: PoselineError | None, newest: int, acknowledgement: protocol.Ack | None) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 import poseline.client
 import poseline_service.errors
-from poseline import protocol
+from poseline import discovery, protocol
 from poseline.errors import PoselineError
 from poseline_service.settings import ServiceSettings
 
@@ -38,11 +38,12 @@ def codes() -> set[str]:
     assert poseline.client, poseline_service.errors  # imported, so that their errors are among the subclasses
     ours = {kind.code for kind in kinds(PoselineError) if kind.__module__.startswith("poseline")}
     found = {one for source in SOURCES for like in LITERALS for one in re.findall(like, source, re.MULTILINE)}
-    return ours | found | {"http_error", "track_limit"}
+    return ours | found | {"http_error", "track_limit", "clock_jump"}
 
 
 def fields() -> set[str]:
-    every = [one for one in vars(protocol).values() if isinstance(one, type) and issubclass(one, msgspec.Struct)]
+    told = [*vars(protocol).values(), *vars(discovery).values()]
+    every = [one for one in told if isinstance(one, type) and issubclass(one, msgspec.Struct)]
     return {field.encode_name for one in every if one is not msgspec.Struct for field in msgspec.structs.fields(one)}
 
 
