@@ -239,7 +239,8 @@ class StreamConnection(asyncio.Protocol):
             else:
                 self._start(message)
         except UnknownMessage as error:  # a newer client: it learns that this server cannot, and goes on
-            self._outbox.post(error_message(error, fatal=False))
+            if self._session is None or self._session.over is None:  # else its last word has been said
+                self._outbox.post(error_message(error, fatal=False))
         except PoselineError as error:
             self._refuse(error)
 
@@ -335,9 +336,11 @@ class StreamConnection(asyncio.Protocol):
         if self._session is None or self._holding is None:
             self._refuse(error)
             return
-        self._outbox.farewell(error_message(error, fatal=True))
+        ended = self._session.over  # then its last word has been said, and is only on its way to the store
+        if ended is None:
+            self._outbox.farewell(error_message(error, fatal=True))
         self._part()
-        self.end(close_code(error), error.code)
+        self.end(*(ended or (close_code(error), error.code)))
 
     def leave(self, error: PoselineError) -> None:
         """Once what was accepted is scored, leave the connection for that reason; the session is kept."""

@@ -152,6 +152,10 @@ class Keeper:
         except StoreUnavailable as error:  # it forgets by itself when its time is over
             log.warning("state_not_forgotten", session_id=name, detail=error.detail)
 
+    def tidy(self) -> None:
+        """To be called now and then: what is over is not kept until the next save."""
+        self._store.tidy()
+
     def run(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
         self._tasks.add(task)
