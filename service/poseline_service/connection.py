@@ -58,6 +58,7 @@ _KNOWN_CODES = {1000, 1001, 1002, 1003, 1005, 1006, 1007, 1009, 1011, 1012, 1013
     4409,
     4410,
     4422,
+    4429,
 }
 """Clients close with whatever they like; a metric's labels must not."""
 _CLOSE_SECONDS = 10.0
@@ -142,7 +143,7 @@ class StreamConnection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._siblings.discard(self)
-        self._lost = True
+        self._lost = self.writable = True  # nobody need read any more what is said
         if self._model is None:
             return
         self._part()
@@ -341,6 +342,16 @@ class StreamConnection(asyncio.Protocol):
             self._outbox.farewell(error_message(error, fatal=True))
         self._part()
         self.end(*(ended or (close_code(error), error.code)))
+
+    def leave(self, error: PoselineError) -> None:
+        """Once what was accepted is scored, leave the connection for that reason; the session is kept."""
+        assert self._session is not None  # it asks
+        self._parted = True
+        self._session.park(partial(self._left, error))
+
+    def _left(self, error: PoselineError) -> None:
+        self._outbox.farewell(error_message(error, fatal=True))
+        self._drained(close_code(error), error.code)
 
     def hold(self, on: bool) -> None:
         if on == self._paused or self._lost:
