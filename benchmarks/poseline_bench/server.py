@@ -34,6 +34,8 @@ from poseline_bench.wire import BINARY, JSON, EchoScript, Encoding, Script
 from poseline_service.engine import open_scorer
 
 UNLIMITED: dict[str, object] = {
+    "connections": 100_000,
+    "connections_per_address": 0,
     "max_sessions": 100_000,
     "slots": 16_384,
     "max_pending": 10_000_000,

@@ -45,7 +45,11 @@ class RecordingLocalizer:
         async with self._reading:
             begun = perf_counter()
             recording = await asyncio.to_thread(read_recording, body, encoding, model, self._settings)
-        return await self.play(recording, model, request_id, (came, begun))
+            await self._playing.acquire()  # before another is read: one waits at most, whatever it has grown to
+        try:
+            return await self._play(recording, model, request_id, (came, begun), lambda share: None)
+        finally:
+            self._playing.release()
 
     async def play(
         self,
@@ -59,13 +63,23 @@ class RecordingLocalizer:
 
         told: hears now and then which share of the poses is played. Raises Overloaded, EngineFailure.
         """
-        marks = [*since, perf_counter()]
         async with self._playing:
-            if recording.request.options.mode == "offline":
-                playback = OfflinePlayback(recording, model, self._metrics, told)
-            else:
-                playback = _Playback(recording, model, self._settings, self._metrics, told)
-            await playback.play()
+            return await self._play(recording, model, request_id, since, told)
+
+    async def _play(
+        self,
+        recording: Recording,
+        model: LoadedModel,
+        request_id: str,
+        since: tuple[float, float],
+        told: Callable[[float], None],
+    ) -> LocalizeResponse:
+        marks = [*since, perf_counter()]
+        if recording.request.options.mode == "offline":
+            playback = OfflinePlayback(recording, model, self._metrics, told)
+        else:
+            playback = _Playback(recording, model, self._settings, self._metrics, told)
+        await playback.play()
         marks.append(perf_counter())
         stages = zip(("queue", "preprocess", "infer"), pairwise(marks), strict=True)
         timing_ms = {name: round((end - begin) * 1000, 3) for name, (begin, end) in stages}

@@ -14,7 +14,6 @@ from msgspec import json
 from starlette.responses import Response
 
 from poseline.codec import encode
-from poseline.errors import TooLarge
 from poseline.manifest import ModelManifest
 from poseline.protocol import LocalizeRequest, LocalizeResponse
 from poseline.skeleton import BODY16, LAYOUTS, SkeletonLayout, conversion, layout
@@ -66,8 +65,8 @@ async def localize(request: Request) -> Response:
     runtime = _runtime(request)
     model = runtime.admit()
     encoding = _encoding(request)
-    body = await _body(request, runtime.settings.body_bytes)
-    answer = await runtime.recordings.localize(body, encoding, model, request.state.request_id)
+    async with runtime.bodies.body(request) as body:
+        answer = await runtime.recordings.localize(body, encoding, model, request.state.request_id)
     return Response(encode(answer), media_type="application/json")
 
 
@@ -80,20 +79,6 @@ def _encoding(request: Request) -> str:
     if encoding not in ("identity", "gzip"):
         raise UnsupportedEncoding(f"content encoding is {encoding}, expected gzip or none")
     return encoding
-
-
-async def _body(request: Request, limit: int) -> bytes:
-    """Read no more than `limit` bytes. Raises TooLarge."""
-    declared = request.headers.get("content-length", "")
-    body = bytearray()
-    if not (declared.isdigit() and int(declared) > limit):
-        async for chunk in request.stream():
-            body += chunk
-            if len(body) > limit:
-                break
-        else:
-            return bytes(body)
-    raise TooLarge(f"the body is larger than {limit} bytes")
 
 
 # --- discovery ---------------------------------------------------------------------------------------------------
