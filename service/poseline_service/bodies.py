@@ -1,51 +1,90 @@
-"""Bodies of requests that are kept in memory: read no faster than wanted, no slower than allowed, and never too many.
+"""How a request's body is written: its media type, and its content coding.
 
-A body counts from its first byte until its request is answered, so that thousands of callers who each send a permitted
-one, and then wait, have a bound in common.
+A body is decompressed in one go, into no more than a stated number of bytes: what would become more is refused by then,
+whatever it would have become.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
-from contextlib import aclosing, asynccontextmanager
+import sys
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
 from starlette.requests import Request
 
-from poseline.errors import TooLarge
-from poseline_service.settings import ServiceSettings
-from poseline_service.uploads import Budget, Patience, chunks
+from poseline.codec import JSON, MEDIA_TYPES, MSGPACK, Codec
+from poseline.errors import MalformedMessage, TooLarge
+from poseline_service.errors import UnsupportedEncoding, UnsupportedMedia
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
+_ZSTD_WINDOW: dict[int, int] = {zstd.DecompressionParameter.window_log_max: 23}
+"""8 MiB: as much as a zstd body may ask its reader to keep beside what it becomes (RFC 9659)."""
+_INFLATE: dict[str, Callable[[], Any]] = {
+    "gzip": lambda: zlib.decompressobj(wbits=zlib.MAX_WBITS | 16),
+    "zstd": lambda: zstd.ZstdDecompressor(options=_ZSTD_WINDOW),
+}
 
 
-class Bodies:
-    """All bodies that one server holds."""
+@dataclass(frozen=True)
+class BodyFormat:
+    """Of a `LocalizeRequest`. coding: `gzip`, `zstd` or `identity`."""
 
-    def __init__(self, settings: ServiceSettings) -> None:
-        self._limit = settings.body_bytes
-        self._patience = Patience(settings.idle_seconds, settings.upload_rate)
-        self._budget = Budget(settings.all_body_bytes, settings.retry_after, "bodies of all requests")
+    codec: Codec = JSON
+    coding: str = "identity"
 
-    @asynccontextmanager
-    async def body(self, request: Request) -> AsyncGenerator[bytes]:
-        """The whole body, as long as the context lasts.
+    @classmethod
+    def of(cls, request: Request) -> BodyFormat:
+        """As the headers say. Raises UnsupportedMedia, UnsupportedEncoding."""
+        kind, coding = media_type(request), content_coding(request)
+        if kind not in MEDIA_TYPES:
+            raise UnsupportedMedia(f"content type is {kind or 'missing'}, expected {' or '.join(MEDIA_TYPES)}")
+        if coding not in (*_INFLATE, "identity"):
+            raise UnsupportedEncoding(f"content encoding is {coding}, expected {', '.join(_INFLATE)} or none")
+        return cls(MEDIA_TYPES[kind], coding)
 
-        Raises TooLarge, Overloaded, MalformedMessage, Silence, TooSlow.
-        """
-        declared = request.headers.get("content-length", "")
-        if declared.isdigit() and int(declared) > self._limit:
-            raise self._too_large()
-        body = bytearray()
-        taken = 0
+    def decompress(self, body: bytes, limit: int) -> bytes:
+        """Raises TooLarge, MalformedMessage."""
+        if self.coding == "identity":
+            return body
+        inflate = _INFLATE[self.coding]()
         try:
-            async with aclosing(chunks(request, self._patience)) as parts:
-                async for part in parts:
-                    self._budget.take(len(part))
-                    taken += len(part)
-                    if taken > self._limit:
-                        raise self._too_large()
-                    body += part
-            yield bytes(body)
-        finally:
-            self._budget.give(taken)
+            text = inflate.decompress(body, limit + 1)
+        except (zlib.error, zstd.ZstdError) as error:
+            raise MalformedMessage(f"the body is not {self.coding}: {error}", code="invalid_encoding") from None
+        if len(text) > limit:
+            raise TooLarge(f"the body decompresses to more than {limit} bytes", code="decompressed_too_large")
+        if not inflate.eof or inflate.unused_data:
+            what = f"the {self.coding} body is cut off or followed by more data"
+            raise MalformedMessage(what, code="invalid_encoding")
+        return text
 
-    def _too_large(self) -> TooLarge:
-        return TooLarge(f"the body is larger than {self._limit} bytes")
+
+def media_type(request: Request) -> str:
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+def content_coding(request: Request) -> str:
+    return request.headers.get("content-encoding", "identity").strip().lower()
+
+
+def answer_codec(request: Request) -> Codec:
+    """MessagePack for who accepts it by name, and JSON not rather."""
+    shares = dict(_accepted(part) for part in request.headers.get("accept", "").split(","))
+    wanted = shares.get(MSGPACK.media_type, 0.0)
+    return MSGPACK if wanted > 0 and wanted >= shares.get(JSON.media_type, 0.0) else JSON
+
+
+def _accepted(part: str) -> tuple[str, float]:
+    """One entry of an `Accept` header: a media type and its quality (RFC 9110, 12.4.2)."""
+    kind, *parameters = (one.strip().lower() for one in part.split(";"))
+    quality = next((one.removeprefix("q=") for one in parameters if one.startswith("q=")), "1")
+    try:
+        return kind, float(quality)
+    except ValueError:
+        return kind, 0.0

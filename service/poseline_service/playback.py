@@ -20,6 +20,7 @@ from poseline.segments import SegmentEvent
 from poseline.skeleton import Floats
 from poseline.translation import decoding_options
 from poseline_service.answers import Heard, answer
+from poseline_service.bodies import BodyFormat
 from poseline_service.metrics import Metrics
 from poseline_service.offline import OfflinePlayback
 from poseline_service.recordings import Recording, read_recording
@@ -38,18 +39,20 @@ class RecordingLocalizer:
         self._settings = settings
         self._metrics = metrics
         self._reading, self._playing = asyncio.Semaphore(1), asyncio.Semaphore(1)
+        self._grown = asyncio.Semaphore(2)
+        """Recordings that are read: one plays, another waits; a body may be a thousandth of what it becomes."""
 
-    async def localize(self, body: bytes, encoding: str, model: LoadedModel, request_id: str) -> LocalizeResponse:
+    async def localize(self, body: bytes, form: BodyFormat, model: LoadedModel, request_id: str) -> LocalizeResponse:
         """Raises whatever is wrong with the request, Overloaded, EngineFailure."""
         came = perf_counter()
-        async with self._reading:
+        async with self._grown:
+            await self._reading.acquire()
             begun = perf_counter()
-            recording = await asyncio.to_thread(read_recording, body, encoding, model, self._settings)
-            await self._playing.acquire()  # before another is read: one waits at most, whatever it has grown to
-        try:
-            return await self._play(recording, model, request_id, (came, begun), lambda share: None)
-        finally:
-            self._playing.release()
+            reading = asyncio.ensure_future(asyncio.to_thread(read_recording, body, form, model, self._settings))
+            # A thread goes on, whoever gives up waiting for it.
+            reading.add_done_callback(lambda _: self._reading.release())
+            recording = await asyncio.shield(reading)
+            return await self.play(recording, model, request_id, (came, begun))
 
     async def play(
         self,
@@ -63,23 +66,13 @@ class RecordingLocalizer:
 
         told: hears now and then which share of the poses is played. Raises Overloaded, EngineFailure.
         """
-        async with self._playing:
-            return await self._play(recording, model, request_id, since, told)
-
-    async def _play(
-        self,
-        recording: Recording,
-        model: LoadedModel,
-        request_id: str,
-        since: tuple[float, float],
-        told: Callable[[float], None],
-    ) -> LocalizeResponse:
         marks = [*since, perf_counter()]
-        if recording.request.options.mode == "offline":
-            playback = OfflinePlayback(recording, model, self._metrics, told)
-        else:
-            playback = _Playback(recording, model, self._settings, self._metrics, told)
-        await playback.play()
+        async with self._playing:
+            if recording.request.options.mode == "offline":
+                playback = OfflinePlayback(recording, model, self._metrics, told)
+            else:
+                playback = _Playback(recording, model, self._settings, self._metrics, told)
+            await playback.play()
         marks.append(perf_counter())
         stages = zip(("queue", "preprocess", "infer"), pairwise(marks), strict=True)
         timing_ms = {name: round((end - begin) * 1000, 3) for name, (begin, end) in stages}

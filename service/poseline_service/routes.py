@@ -9,21 +9,23 @@ from __future__ import annotations
 import asyncio
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Header, Query, Request
 from msgspec import json
 from starlette.responses import Response
 
-from poseline.codec import encode
 from poseline.manifest import ModelManifest
 from poseline.protocol import LocalizeRequest, LocalizeResponse
 from poseline.skeleton import BODY16, LAYOUTS, SkeletonLayout, conversion, layout
-from poseline_service.errors import ModelLoading, UnsupportedEncoding, UnsupportedMedia
+from poseline_service.bodies import BodyFormat, answer_codec
+from poseline_service.errors import DeadlineExceeded, ModelLoading
 from poseline_service.openapi import body_of, result_of
 from poseline_service.runtime import Runtime
 from poseline_service.tracks import LoadedModel
 
 router = APIRouter()
 DEMO_SECONDS = 120.0
+Deadline = Annotated[int | None, Header(alias="X-Request-Timeout-Ms", ge=1, le=60_000)]
+"""What takes longer than that is better asked for as a job."""
 
 
 def _runtime(request: Request) -> Runtime:
@@ -61,24 +63,16 @@ async def readyz(request: Request) -> Response:
     responses=result_of(LocalizeResponse),
 )
 @router.post("/localize", include_in_schema=False)
-async def localize(request: Request) -> Response:
+async def localize(request: Request, milliseconds: Deadline = None) -> Response:
     runtime = _runtime(request)
-    model = runtime.admit()
-    encoding = _encoding(request)
-    async with runtime.bodies.body(request) as body:
-        answer = await runtime.recordings.localize(body, encoding, model, request.state.request_id)
-    return Response(encode(answer), media_type="application/json")
-
-
-def _encoding(request: Request) -> str:
-    """The body's encoding. Raises UnsupportedMedia, UnsupportedEncoding."""
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind != "application/json":
-        raise UnsupportedMedia(f"content type is {kind or 'missing'}, expected application/json")
-    encoding = request.headers.get("content-encoding", "identity").strip().lower()
-    if encoding not in ("identity", "gzip"):
-        raise UnsupportedEncoding(f"content encoding is {encoding}, expected gzip or none")
-    return encoding
+    model, form, codec = runtime.admit(), BodyFormat.of(request), answer_codec(request)
+    try:
+        async with asyncio.timeout(milliseconds and milliseconds / 1000):
+            async with runtime.bodies.body(request) as body:
+                answer = await runtime.recordings.localize(body, form, model, request.state.request_id)
+    except TimeoutError:
+        raise DeadlineExceeded(f"there is no answer after {milliseconds} ms") from None
+    return Response(codec.encode(answer), media_type=codec.media_type)
 
 
 # --- discovery ---------------------------------------------------------------------------------------------------

@@ -24,9 +24,9 @@ from poseline.errors import Draining, Overloaded, PoselineError
 from poseline.online import OnlineLocalizer
 from poseline.stepping import StepScorer, check_golden
 from poseline.whole import WholeScorer, check_whole
-from poseline_service.bodies import Bodies
 from poseline_service.engine import PROVIDERS, open_scorer, open_whole
 from poseline_service.errors import ModelLoading
+from poseline_service.held_bodies import HeldBodies
 from poseline_service.intake import Intake
 from poseline_service.jobs import JobBoard
 from poseline_service.keeping import Keeper
@@ -72,7 +72,7 @@ class Runtime:
         self.settings = settings
         self.metrics = Metrics()
         self.recordings = RecordingLocalizer(settings, self.metrics)
-        self.bodies = Bodies(settings)
+        self.bodies = HeldBodies(settings)
         self.jobs = JobBoard(settings.for_jobs(), self.metrics)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._drain: asyncio.Task[None] | None = None

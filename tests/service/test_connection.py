@@ -149,7 +149,7 @@ async def test_a_drain_is_not_turned_into_an_error_by_what_was_not_yet_read(mode
     async with house(models) as runtime:
         connection, transport = connected(runtime)
         await turns()
-        connection.data_received(message(Frames(0, [Frame(0.0, [Person("p1", b"")])])))
+        connection.data_received(message(Frames(0, [Frame(0.0, [Person(id="p1", kp=b"")])])))
         connection.drain(Draining("going", retry_after=1.0))  # before the intake has seen the bad one
         await turns(20)
         assert b"session.closed" in transport.written

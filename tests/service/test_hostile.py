@@ -19,6 +19,7 @@ from poseline.client import StreamClient
 from poseline.codec import MSGPACK, encode
 from poseline.protocol import ServerMessage, SessionStart
 from poseline.remote import play
+from poseline_service.bodies import zstd
 from poseline_service.frames import RATION
 from poseline_service.guard import neighbourhood
 from servers import ServerProcess
@@ -210,13 +211,18 @@ async def test_bombs_are_refused_and_take_no_memory(strict: ServerProcess) -> No
         "depth": b"[" * (DECOMPRESSED - 1),
         "digits": b'{"fps":' + b"9" * (DECOMPRESSED // 2) + b"}",
     }
-    packed = {name: gzip.compress(bomb) for name, bomb in bombs.items()}
-    headers = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
+    packed = [("gzip", gzip.compress(bomb)) for bomb in bombs.values()]
+    packed.append(("zstd", zstd.compress(bombs["zeros"])))
     before = peak(strict)
     async with httpx.AsyncClient() as client:
         for _ in range(3):
             posts = [
-                client.post(strict.url + "/v1/localize", content=body, headers=headers) for body in packed.values()
+                client.post(
+                    strict.url + "/v1/localize",
+                    content=body,
+                    headers={"Content-Type": "application/json", "Content-Encoding": coding},
+                )
+                for coding, body in packed
             ]
             found = [(answer.status_code, answer.json()["code"]) for answer in await asyncio.gather(*posts)]
             assert found == [
@@ -225,6 +231,7 @@ async def test_bombs_are_refused_and_take_no_memory(strict: ServerProcess) -> No
                 (413, "too_many_frames"),
                 (400, "invalid_message"),
                 (400, "invalid_number"),
+                (413, "decompressed_too_large"),
             ]
     assert peak(strict) - before < 6 * DECOMPRESSED
 
