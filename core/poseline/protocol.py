@@ -62,6 +62,22 @@ class ModelInfo(Struct, frozen=True):
     research_only: bool
 
 
+class Problem(Struct, frozen=True, kw_only=True):
+    """Why a request was refused (RFC 9457): `code` is for programs and stable, `detail` for people.
+
+    param: the field at fault.
+    """
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    instance: str
+    code: str
+    request_id: str
+    param: str | UnsetType = UNSET
+
+
 class Notice(Struct, frozen=True):
     """Something that the caller should know about an answer that was given all the same."""
 
@@ -272,7 +288,7 @@ class SessionUpdate(Struct, frozen=True, tag="session.update"):
     Checked by `translation.changed_options`, not here: a wrong option costs the client an answer, not its session.
     """
 
-    options: Any = None
+    options: Annotated[Any, msgspec.Meta(extra_json_schema={"type": "object"})] = None
 
 
 class Keepalive(Struct, frozen=True, tag="keepalive"):

@@ -8,12 +8,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-import msgspec
 from msgspec import UNSET
 from starlette.responses import Response
 
 from poseline import errors as domain
-from poseline.protocol import ErrorMessage
+from poseline.codec import encode
+from poseline.protocol import ErrorMessage, Problem
 from poseline_service import errors
 
 _KINDS: Mapping[type[domain.PoselineError], tuple[int, int]] = {
@@ -98,15 +98,14 @@ def problem(
     param: str | None = None,
     headers: Mapping[str, str] | None = None,
 ) -> Response:
-    body = {
-        "type": f"urn:poseline:problem:{code}",
-        "title": code.replace("_", " ").capitalize(),
-        "status": status,
-        "detail": detail,
-        "instance": path,
-        "code": code,
-        "request_id": request_id,
-    }
-    if param is not None:
-        body["param"] = param
-    return Response(msgspec.json.encode(body), status, headers, "application/problem+json")
+    body = Problem(
+        type=f"urn:poseline:problem:{code}",
+        title=code.replace("_", " ").capitalize(),
+        status=status,
+        detail=detail,
+        instance=path,
+        code=code,
+        request_id=request_id,
+        param=param or UNSET,
+    )
+    return Response(encode(body), status, headers, "application/problem+json")

@@ -10,9 +10,11 @@ import asyncio
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query, Request
-from msgspec import json
+from msgspec import Struct, convert, json
 from starlette.responses import Response
 
+from poseline.codec import MSGPACK, encode
+from poseline.discovery import Health, LayoutDescription, LayoutList, ModelDescription, ModelList
 from poseline.manifest import ModelManifest
 from poseline.protocol import LocalizeRequest, LocalizeResponse
 from poseline.skeleton import BODY16, LAYOUTS, SkeletonLayout, conversion, layout
@@ -32,25 +34,25 @@ def _runtime(request: Request) -> Runtime:
     return request.app.state.runtime
 
 
-def _json(value: Any) -> Response:
-    return Response(json.encode(value), media_type="application/json")
+def _told(value: Struct) -> Response:
+    return Response(encode(value), media_type="application/json")
 
 
 # --- probes ------------------------------------------------------------------------------------------------------
 
 
-@router.get("/livez", summary="The process runs and its event loop turns")
+@router.get("/livez", summary="The process runs and its event loop turns", responses=result_of(Health))
 async def livez() -> Response:
-    return _json({"status": "live"})
+    return _told(Health("live"))
 
 
-@router.get("/readyz", summary="The network has proved itself and new work is welcome")
+@router.get("/readyz", summary="The network has proved itself and new work is welcome", responses=result_of(Health))
 async def readyz(request: Request) -> Response:
     runtime = _runtime(request)
     if not runtime.ready:
         runtime.model()
         raise ModelLoading("this server is shutting down", retry_after=runtime.settings.retry_after)
-    return _json({"status": "ready"})
+    return _told(Health("ready"))
 
 
 # --- localize ----------------------------------------------------------------------------------------------------
@@ -60,7 +62,7 @@ async def readyz(request: Request) -> Response:
     "/v1/localize",
     summary="A finished recording to its action segments",
     openapi_extra=body_of(LocalizeRequest),
-    responses=result_of(LocalizeResponse),
+    responses=result_of(LocalizeResponse, media=(MSGPACK.media_type,)),
 )
 @router.post("/localize", include_in_schema=False)
 async def localize(request: Request, milliseconds: Deadline = None) -> Response:
@@ -78,49 +80,56 @@ async def localize(request: Request, milliseconds: Deadline = None) -> Response:
 # --- discovery ---------------------------------------------------------------------------------------------------
 
 
-def _described(model: LoadedModel) -> dict[str, Any]:
+def _described(model: LoadedModel) -> ModelDescription:
     manifest: ModelManifest = model.bundle.manifest
-    shown = manifest.model_dump(mode="json", exclude={"files", "state", "whole", "format_version"})
-    return shown | {
+    more = {
         "digest": model.bundle.digest,
         "modes": manifest.modes,
         "algorithmic_latency": manifest.look_ahead / manifest.fps,
         "hop": 1 / manifest.fps,
         "state_bytes_per_track": manifest.state.bytes_per_stream,
     }
+    return convert(manifest.model_dump(mode="json") | more, ModelDescription)
 
 
-def _shape(one: SkeletonLayout) -> dict[str, Any]:
+def _shape(one: SkeletonLayout) -> LayoutDescription:
     native = conversion(one, BODY16)  # every model's own layout
-    made_of = [[(int(j), round(float(row[j]), 6)) for j in row.nonzero()[0]] for row in native.weights]
-    return {
-        "name": one.name,
-        "joints": one.joints,
-        "bones": one.bones,
-        "mirror": one.mirror,
-        "approximate": native.approximate,
-        "to_body16": made_of,
-    }
+    return LayoutDescription(
+        name=one.name,
+        joints=list(one.joints),
+        bones=list(one.bones),
+        mirror=list(one.mirror),
+        approximate=native.approximate,
+        to_body16=[[(int(j), round(float(row[j]), 6)) for j in row.nonzero()[0]] for row in native.weights],
+    )
 
 
-@router.get("/v1/models", summary="The models that answer")
+@router.get("/v1/models", summary="The models that answer", responses=result_of(ModelList))
 async def models(request: Request) -> Response:
-    return _json({"models": [_described(_runtime(request).model())]})
+    return _told(ModelList([_described(_runtime(request).model())]))
 
 
-@router.get("/v1/models/{name}", summary="One model: classes, thresholds, licence, what it measured")
+@router.get(
+    "/v1/models/{name}",
+    summary="One model: classes, thresholds, licence, what it measured",
+    responses=result_of(ModelDescription),
+)
 async def model(request: Request, name: str) -> Response:
-    return _json(_described(_runtime(request).model().named(name)))
+    return _told(_described(_runtime(request).model().named(name)))
 
 
-@router.get("/v1/layouts", summary="The joint layouts that are understood")
+@router.get("/v1/layouts", summary="The joint layouts that are understood", responses=result_of(LayoutList))
 async def layouts() -> Response:
-    return _json({"layouts": [_shape(one) for one in LAYOUTS.values()]})
+    return _told(LayoutList([_shape(one) for one in LAYOUTS.values()]))
 
 
-@router.get("/v1/layouts/{name}", summary="One layout: joint names in order, bones, left-right twins, way to body16")
+@router.get(
+    "/v1/layouts/{name}",
+    summary="One layout: joint names in order, bones, left-right twins, way to body16",
+    responses=result_of(LayoutDescription),
+)
 async def one_layout(name: str) -> Response:
-    return _json(_shape(layout(name)))
+    return _told(_shape(layout(name)))
 
 
 # --- the page's actor --------------------------------------------------------------------------------------------
@@ -131,7 +140,8 @@ async def actor(
     seed: Annotated[int, Query(ge=0, lt=2**32)] = 0,
     seconds: Annotated[float, Query(ge=1, le=DEMO_SECONDS)] = 30.0,
 ) -> Response:
-    return _json(await asyncio.to_thread(_performance, seed, seconds))
+    performance = await asyncio.to_thread(_performance, seed, seconds)
+    return Response(json.encode(performance), media_type="application/json")
 
 
 def _performance(seed: int, seconds: float) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import pytest
 
 import poseline.client
 import poseline_service.errors
-from poseline import protocol
+from poseline import discovery, protocol
 from poseline.errors import PoselineError
 from poseline_service.settings import ServiceSettings
 
@@ -42,7 +42,8 @@ def codes() -> set[str]:
 
 
 def fields() -> set[str]:
-    every = [one for one in vars(protocol).values() if isinstance(one, type) and issubclass(one, msgspec.Struct)]
+    told = [*vars(protocol).values(), *vars(discovery).values()]
+    every = [one for one in told if isinstance(one, type) and issubclass(one, msgspec.Struct)]
     return {field.encode_name for one in every if one is not msgspec.Struct for field in msgspec.structs.fields(one)}
 
 
