@@ -60,6 +60,7 @@ _KNOWN_CODES = {1000, 1001, 1002, 1003, 1005, 1006, 1007, 1008, 1009, 1011, 1012
     4409,
     4410,
     4422,
+    4429,
 }
 """Clients close with whatever they like; a metric's labels must not."""
 _CLOSE_SECONDS = 10.0
@@ -78,7 +79,7 @@ class StreamConnection(asyncio.Protocol):
         self, runtime: Runtime, *, server_state: Any, left: Callable[[], None] = lambda: None, **_: Any
     ) -> None:
         """left: hears that the connection is lost."""
-        self._runtime, self._left = runtime, left
+        self._runtime, self._uncount = runtime, left
         self._settings = runtime.settings
         self._siblings: set[Any] = server_state.connections  # uvicorn waits for them when it stops
         self._protocol = RationedProtocol(max_size=self._settings.message_bytes, select_subprotocol=_choose)
@@ -147,8 +148,8 @@ class StreamConnection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._siblings.discard(self)
-        self._left()
-        self._lost = True
+        self._uncount()
+        self._lost = self.writable = True  # nobody need read any more what is said
         if self._model is None:
             return
         self._part()
@@ -246,7 +247,8 @@ class StreamConnection(asyncio.Protocol):
             else:
                 self._start(message)
         except UnknownMessage as error:  # a newer client: it learns that this server cannot, and goes on
-            self._outbox.post(error_message(error, fatal=False))
+            if self._session is None or self._session.over is None:  # else its last word has been said
+                self._outbox.post(error_message(error, fatal=False))
         except PoselineError as error:
             self._refuse(error)
 
@@ -342,9 +344,21 @@ class StreamConnection(asyncio.Protocol):
         if self._session is None or self._holding is None:
             self._refuse(error)
             return
-        self._outbox.farewell(error_message(error, fatal=True))
+        ended = self._session.over  # then its last word has been said, and is only on its way to the store
+        if ended is None:
+            self._outbox.farewell(error_message(error, fatal=True))
         self._part()
-        self.end(close_code(error), error.code)
+        self.end(*(ended or (close_code(error), error.code)))
+
+    def leave(self, error: PoselineError) -> None:
+        """Once what was accepted is scored, leave the connection for that reason; the session is kept."""
+        assert self._session is not None  # it asks
+        self._parted = True
+        self._session.park(partial(self._left, error))
+
+    def _left(self, error: PoselineError) -> None:
+        self._outbox.farewell(error_message(error, fatal=True))
+        self._drained(close_code(error), error.code)
 
     def hold(self, on: bool) -> None:
         if on == self._paused or self._lost:

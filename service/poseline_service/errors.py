@@ -41,6 +41,12 @@ class Silence(InputError):
     code = "idle_timeout"
 
 
+class TooFast(InputError):
+    """Frames come faster than a session that asked to `fail` then can take."""
+
+    code = "too_fast"
+
+
 class TooSlow(Silence):
     """An upload comes, but not as fast as it must."""
 

@@ -45,6 +45,7 @@ _KINDS: Mapping[type[domain.PoselineError], tuple[int, int]] = {
     errors.NoResult: (409, 4422),
     errors.VideoUnavailable: (501, 4422),
     errors.Silence: (408, 4408),
+    errors.TooFast: (429, 4429),
     errors.DeadlineExceeded: (504, 1011),
 }
 """Error → (HTTP status, close code); an error that is not listed is as its nearest listed ancestor."""

@@ -140,6 +140,7 @@ class Runtime:
             await asyncio.sleep(_BEAT)
             now = monotonic()
             self.load.beat(max(0.0, now - due), scheduler.accepted_live, scheduler.scored, scheduler.jobs)
+            self.keeper.tidy()
             for stream in list(self._streams):
                 try:
                     stream.tick(now)

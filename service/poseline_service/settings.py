@@ -14,6 +14,7 @@ from pydantic import DirectoryPath, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 PREFIX = "POSELINE_"
+_PACE = ("queue_frames", "frames_per_second", "start_seconds", "idle_seconds")
 
 
 class ServiceSettings(BaseSettings):
@@ -84,7 +85,10 @@ class ServiceSettings(BaseSettings):
     frames_per_message: int = Field(64, ge=1, description="Frames in one message: about 2 s at 30 fps.")
     people_per_frame: int = Field(16, ge=1, description="People in one frame.")
     tracks_per_session: int = Field(32, ge=1, description="Tracks alive in one session, or in one request.")
-    queue_frames: int = Field(256, ge=1, description="Pending grid frames at which a session's socket is not read.")
+    queue_frames: int = Field(256, ge=2, description="Pending grid frames at which a session's socket is not read.")
+    frames_per_second: float = Field(
+        120.0, gt=0, description="Frames that a session may send which asked to `fail` over it: sports cameras' rate."
+    )
     unsent_bytes: int = Field(
         256 * 1024, ge=1024, description="Bytes that a client has not read at which its own are read no further."
     )
@@ -137,7 +141,7 @@ class ServiceSettings(BaseSettings):
     def limits(self) -> dict[str, float]:
         """What a client of a stream should know."""
         names = ("message_bytes", "unsent_bytes", "frames_per_message", "people_per_frame", "tracks_per_session")
-        return {name: getattr(self, name) for name in (*names, "queue_frames", "start_seconds", "idle_seconds")}
+        return {name: getattr(self, name) for name in (*names, *_PACE)}
 
 
 def unknown_variables() -> list[str]:
