@@ -37,8 +37,9 @@ def configure_logging(level: str = "INFO") -> None:
     handler.setFormatter(formatter)
     root = logging.getLogger()
     root.handlers = [handler]
-    root.setLevel(level)
-    for library in ("uvicorn", "websockets", "httpx"):  # our own lines tell it better, and no addresses
+    root.setLevel(level.upper())
+    # Our own lines tell it better; at DEBUG they would tell payloads, and httpx the addresses of webhook targets at INFO.
+    for library in ("uvicorn", "websockets", "httpx", "httpcore"):
         logging.getLogger(library).setLevel(logging.WARNING)
 
 
