@@ -21,7 +21,7 @@ from time import monotonic
 from typing import Any, cast
 from urllib.parse import parse_qs
 
-from msgspec import UNSET
+from msgspec import UNSET, structs
 from websockets.datastructures import Headers
 from websockets.frames import Frame, Opcode
 from websockets.http11 import Request, Response
@@ -36,6 +36,7 @@ from poseline_service.errors import (
     ModelChanged,
     NotFound,
     OutOfOrder,
+    SessionDeleted,
     Silence,
     Superseded,
     UnsupportedSubprotocol,
@@ -89,6 +90,8 @@ class StreamConnection(asyncio.Protocol):
         self._holding: Holding | None = None
         self._parted = False
         """The session has left the connection, or is about to."""
+        self._deleted = False
+        """Its owner wants it gone."""
         self._unconfirmed: Holding | None = None
         """The client has not yet shown that it has its new token."""
         self._early: list[protocol.ClientMessage] | None = None
@@ -170,13 +173,20 @@ class StreamConnection(asyncio.Protocol):
         session, holding, keeper = self._session, self._holding, self._runtime.keeper
         if session is None or holding is None or self._parted:
             return
-        self._parted = True
         if session.over and self._protocol.close_rcvd is not None:
-            session.close()
-            holding.forget()
-            keeper.leave(holding.name)
+            self._forget()
         else:
+            self._parted = True
             session.park(partial(keeper.leave, holding.name))
+
+    def _forget(self) -> None:
+        """The session is over, and nobody will come back."""
+        assert self._session is not None
+        assert self._holding is not None
+        self._parted = True
+        self._session.close()
+        self._holding.forget()
+        self._runtime.keeper.leave(self._holding.name)
 
     def shutdown(self) -> None:
         """uvicorn stops; what there was to say has been said while the runtime drained."""
@@ -261,7 +271,7 @@ class StreamConnection(asyncio.Protocol):
             self.hold(True)
             keeper.run(self._resume(message.resume))
         else:
-            self._go_on(message, keeper.begin(self._outbox.session_id), None)
+            self._go_on(message, keeper.begin(self._outbox.session_id, ""), None)
 
     def _go_on(self, start: protocol.SessionStart, holding: Holding, saved: SavedSession | None) -> None:
         assert self._model is not None  # the upgrade was granted
@@ -274,7 +284,7 @@ class StreamConnection(asyncio.Protocol):
     async def _resume(self, asked: protocol.Resume) -> None:
         resumes = self._runtime.metrics.resumes
         try:
-            holding, saved = await self._runtime.keeper.resume(asked)
+            holding, saved = await self._runtime.keeper.resume(asked, "")
             if self._lost or self._ended is not None:
                 return  # nothing has changed: it waits for the next to come
             self._take_over(holding, saved, asked.last_server_seq)
@@ -340,6 +350,17 @@ class StreamConnection(asyncio.Protocol):
         """Somebody resumes the session over another connection."""
         self._cut(Superseded("this session goes on over another connection"))
 
+    def status(self) -> protocol.SessionStatus:
+        """What its owner may see of the session, the newest finals included."""
+        assert self._session is not None  # it is entered with its session
+        return structs.replace(self._session.status(), finals=self._outbox.finals)
+
+    def delete(self) -> None:
+        """The session's owner does not want it any more: what was accepted is told, and nothing is kept."""
+        assert self._session is not None
+        self._deleted = True
+        self._session.end("close", SessionDeleted("this session was deleted"))
+
     def _cut(self, error: PoselineError) -> None:
         """Leave the connection; the session is kept."""
         if self._session is None or self._holding is None:
@@ -376,6 +397,8 @@ class StreamConnection(asyncio.Protocol):
         if self._ended is not None:
             return
         self._ended, self._ended_at = (code, reason), monotonic()
+        if self._deleted and not self._parted:
+            self._forget()
         self.hold(False)  # to hear the other side's close frame
         if self._protocol.state is OPEN:
             self._protocol.send_close(code, reason)
