@@ -27,7 +27,7 @@ from poseline_service.people import PeopleState
 from poseline_service.states import State, StateStore
 from poseline_service.tracks import TrackState
 
-_KIND = "session 1"
+_KIND = "session 3"
 
 
 class SavedSession(Struct, frozen=True):
