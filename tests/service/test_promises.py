@@ -1,5 +1,5 @@
-"""The nine promises, by number. Where a promise is proved elsewhere, `PROVED` names the test, and that it is there is tested;
-the rest is proved here, by real processes."""
+"""The nine promises, by number. Where one is proved elsewhere, `PROVED` names the test, and that it is there is tested; the rest
+is proved here, by real processes."""
 
 from __future__ import annotations
 
@@ -160,7 +160,7 @@ print(json.dumps({"heard": len(heard), "segments": len(answer.segments), "called
 
 
 def test_promise_8_a_server_without_any_network_starts_and_calls_nobody(models: Path) -> None:
-    """In a network namespace that has a loopback and nothing else: whoever tries to reach anything is counted by the kernel."""
+    """In a network namespace that has a loopback and nothing else, the kernel counts who tries to reach anything."""
     alone = ["unshare", "--map-root-user", "--net"]
     if shutil.which("unshare") is None or subprocess.run([*alone, "true"], check=False).returncode:
         pytest.skip("this system makes no network namespaces")
@@ -180,7 +180,7 @@ def test_promise_8_a_server_without_any_network_starts_and_calls_nobody(models: 
 
 
 async def test_promise_9_who_is_one_too_many_is_told_at_once(serve: Callable[..., ServerProcess]) -> None:
-    """While two streams are served, all others hear a 503 and when to come back; the two are served as if nobody had come."""
+    """While two streams are served, all others hear a 503 and when to come back; the two notice nothing."""
     server = serve(max_sessions=2).ready()
     frames = frames_of(5, 300)
     async with StreamClient(server.ws, coordinates=NATIVE) as one, StreamClient(server.ws, coordinates=NATIVE) as other:
