@@ -1,5 +1,5 @@
-"""The nine promises, by number. Where one is proved elsewhere `PROVED` names the test, and that it is there is tested; the others
-are proved here, by real processes."""
+"""The nine promises, by number. Where one is proved elsewhere `PROVED` names the test, and that it is there is tested; the
+others are proved here, by real processes."""
 
 from __future__ import annotations
 
