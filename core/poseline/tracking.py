@@ -34,6 +34,8 @@ _WIDEST = 2.0
 """Seconds after which nobody is looked for any wider."""
 _SETTLING = 0.1
 """Seconds in which a track's speed follows a change (time constant)."""
+_SHORTEST = 1e-3
+"""Seconds between two frames from which a speed is taken: clocks are not finer."""
 _COASTING = 0.3
 """Seconds for which somebody unseen is expected to go on."""
 _SHARE = 0.14
@@ -149,7 +151,7 @@ class Tracker:
     def _see(self, rows: list[int], joints: Floats, seen: Flags, t: float) -> None:
         """Each of these tracks (n) has found its person: joints (n, 16, 3), which of them are seen (n, 16)."""
         before, known = self._joints[rows], self._known[rows]
-        waited = (t - self._seen_at[rows]).astype(np.float32)[:, None]
+        waited = np.maximum(t - self._seen_at[rows], _SHORTEST).astype(np.float32)[:, None]
         both = seen & known
         step = ((joints - before) * both[..., None]).sum(axis=1) / both.sum(axis=1)[:, None].astype(np.float32)
         speed = self._speed[rows]

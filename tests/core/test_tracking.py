@@ -118,6 +118,11 @@ def test_who_shows_no_joint_is_nobody() -> None:
     assert tracker.update(person()[None], 0.1) == [1]
 
 
+def test_times_that_hardly_differ_are_borne() -> None:
+    tracker = Tracker(2.0, 32)
+    assert [tracker.update(person(x)[None], t) for x, t in ((0, 0.0), (0.1, 1e-300), (0.1, 0.1))] == [[1]] * 3
+
+
 def test_there_is_a_limit() -> None:
     tracker = Tracker(2.0, 2)
     three = np.stack([person(3 * i) for i in range(3)])
