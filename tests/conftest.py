@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from servers import ServerProcess
+from servers import ServerProcess, free_ports
 from tiny_bundle import write_bundle
 
 
@@ -28,6 +29,18 @@ def server(models: Path) -> Iterator[ServerProcess]:
         assert process.process.poll() is None
     finally:
         process.stop()
+
+
+@pytest.fixture(scope="session")
+def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A real Redis, empty at first and without a file; its address."""
+    port, _ = free_ports()
+    folder = tmp_path_factory.mktemp("redis")
+    command = ["redis-server", "--port", str(port), "--save", "", "--appendonly", "no", "--dir", str(folder)]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    yield f"redis://127.0.0.1:{port}/0"
+    process.terminate()
+    process.wait()
 
 
 @pytest.fixture

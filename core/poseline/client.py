@@ -106,6 +106,7 @@ class StreamClient:
         options: StreamOptions | None = None,
         model: str = "default",
         fps: float | None = None,
+        webhooks: Sequence[str] = (),
         codec: Codec = MSGPACK,
         resume: bool = True,
     ) -> None:
@@ -118,6 +119,7 @@ class StreamClient:
             model=model,
             fps=fps,
             client=ClientInfo("poseline-python", _version()),
+            webhooks=list(webhooks),
         )
         self._resume = resume
         self.resumes = 0
@@ -148,6 +150,7 @@ class StreamClient:
 
     async def send(self, frames: Sequence[Frame]) -> None:
         """Send frames as one message; they are numbered here. Waits while the connection is being made anew."""
+        await self._connected.wait()  # before they are numbered: others may wait to send, too
         await self._send(Frames(self._seq, list(frames)), self._seq + len(frames) - 1)
 
     async def flush(self, track_id: str | None = None) -> None:

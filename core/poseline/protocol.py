@@ -219,10 +219,16 @@ class JobList(Struct, frozen=True):
 
 
 class StreamOptions(DecodingChoice, frozen=True, kw_only=True):
-    """scores_hz: `scores` messages a second and track, 0 for none, the grid's rate or more for every frame."""
+    """evidence: nats that must have come together before a segment's start is told; finals do not depend on it.
 
+    scores_hz: `scores` messages a second and track, 0 for none, the grid's rate or more for every frame. look_ahead: seconds
+    by which a score may lag behind its pose. on_overload: what becomes of frames that come faster than they are scored.
+    """
+
+    evidence: float | None = None
     partials: Literal["none", "changes", "all"] = "changes"
     scores_hz: float = 0.0
+    look_ahead: float | None = None
     on_overload: Literal["block", "drop_oldest", "fail"] = "block"
 
 
@@ -240,7 +246,10 @@ class Resume(Struct, frozen=True):
 
 
 class SessionStart(Struct, frozen=True, kw_only=True, tag="session.start"):
-    """The first message of every connection: a new session's `layout` and what else is to be known of it, or `resume`."""
+    """The first message of every connection: a new session's `layout` and what else is to be known of it, or `resume`.
+
+    webhooks: names of the server's targets that are to hear of it, too.
+    """
 
     layout: str | CustomLayout | UnsetType = UNSET
     resume: Resume | UnsetType = UNSET
@@ -249,6 +258,7 @@ class SessionStart(Struct, frozen=True, kw_only=True, tag="session.start"):
     model: str = "default"
     options: StreamOptions = StreamOptions()
     client: ClientInfo | None = None
+    webhooks: list[str] = []
 
 
 class Person(Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True):

@@ -41,10 +41,40 @@ class Silence(InputError):
     code = "idle_timeout"
 
 
+class TooFast(InputError):
+    """Frames come faster than a session that asked to `fail` then can take."""
+
+    code = "too_fast"
+
+
 class TooSlow(Silence):
     """An upload comes, but not as fast as it must."""
 
     code = "too_slow"
+
+
+class HeadTooLarge(InputError):
+    """A request's line and headers together."""
+
+    code = "head_too_large"
+
+
+class TooManyConnections(Overloaded):
+    """Of all clients, or of one address."""
+
+    code = "too_many_connections"
+
+
+class InvalidText(MalformedMessage):
+    """A WebSocket text message that is not UTF-8."""
+
+    code = "invalid_text"
+
+
+class Unauthorized(InputError):
+    """No key, or not the right one: the answer does not tell which."""
+
+    code = "unauthorized"
 
 
 class DeadlineExceeded(InputError):
@@ -91,6 +121,12 @@ class ModelLoading(Overloaded):
 
 class UnknownJob(NotFound):
     code = "unknown_job"
+
+
+class UnknownWebhook(InputError):
+    """No webhook target of that name that this caller may choose, or none that takes what can happen here."""
+
+    code = "unknown_webhook"
 
 
 class IdempotencyConflict(InputError):

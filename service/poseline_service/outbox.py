@@ -89,6 +89,8 @@ class Outbox:
         self._codec = codec
         self._send = send
         self.commit = commit
+        self.copy: Callable[[protocol.ServerMessage], None] | None = None
+        """Hears of every message, too."""
         state = state or OutboxState(0, [], [])
         self._seq = state.seq
         now = monotonic()
@@ -106,14 +108,18 @@ class Outbox:
         return self._seq - 1
 
     def farewell(self, message: protocol.ErrorMessage) -> None:
-        """Why this connection ends, and it alone: no message of the session, it repeats the number of the newest."""
-        message.seq, message.session_id = max(self.newest, 0), self.session_id
+        """Why this connection ends, and it alone: no message of the session, it repeats the number of the newest that left;
+        what waits has not been heard, and who comes back must not say that it has."""
+        newest = self._waiting[0][0] - 1 if self._waiting else self.newest
+        message.seq, message.session_id = max(newest, 0), self.session_id
         self._send(self._codec.encode(message))
 
     def post(self, message: protocol.ServerMessage) -> None:
         seq = message.seq = self._seq
         message.session_id = self.session_id
         self._seq = seq + 1
+        if self.copy is not None:
+            self.copy(message)
         kind, encoded = type(message), self._codec.encode(message)
         kept, now = self._passing if kind in _PASSING else self._lasting, monotonic()
         kept.append((now, seq, encoded))

@@ -9,15 +9,12 @@ while longer, so that a client that comes too late is told so.
 from __future__ import annotations
 
 from time import monotonic
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
 from msgspec import Struct
-from valkey.asyncio import Valkey
-from valkey.commands.core import AsyncScript
-from valkey.exceptions import ValkeyError
 
-from poseline.errors import InputError
-from poseline_service.errors import SessionExpired, StoreUnavailable, Superseded, UnknownSession
+from poseline_service.errors import SessionExpired, Superseded, UnknownSession
+from poseline_service.redis import Redis, Script
 from poseline_service.settings import ServiceSettings
 
 _REMEMBERED = 600.0
@@ -48,6 +45,10 @@ class StateStore(Protocol):
         """It is needed no more. Raises StoreUnavailable."""
         ...
 
+    def tidy(self) -> None:
+        """Forget what is over, if it does not do so by itself."""
+        ...
+
     async def close(self) -> None: ...
 
 
@@ -69,7 +70,8 @@ class MemoryStore:
         """In the order in which they were saved, so what is over stands first: nobody looks at all of them."""
         self._over: dict[str, _Kept] = {}
         """Whose content is gone, in the order in which it went."""
-        self._bytes = 0
+        self.bytes = 0
+        """Of all that is kept."""
 
     async def save(self, name: str, epoch: int, state: State, seconds: float) -> None:
         known = self._kept.get(name) or self._over.get(name)
@@ -78,11 +80,11 @@ class MemoryStore:
         self._drop(name)
         self._over.pop(name, None)
         self._kept[name] = _Kept(epoch, state.content, state.keys, monotonic() + seconds)
-        self._bytes += len(state.content)
-        self._tidy()
+        self.bytes += len(state.content)
+        self.tidy()
 
     async def claim(self, name: str, key: bytes) -> tuple[int, bytes]:
-        self._tidy()
+        self.tidy()
         if (gone := self._over.get(name)) and key in gone.keys:
             raise _expired(name)
         known = self._kept.get(name)
@@ -99,18 +101,18 @@ class MemoryStore:
     async def close(self) -> None:
         self._kept.clear()
         self._over.clear()
-        self._bytes = 0
+        self.bytes = 0
 
     def _drop(self, name: str) -> None:
         if name in self._kept:
-            self._bytes -= len(self._kept.pop(name).content)
+            self.bytes -= len(self._kept.pop(name).content)
 
-    def _tidy(self) -> None:
+    def tidy(self) -> None:
         """Forget what is over, and what was saved first as long as there is too much."""
         now = monotonic()
         while self._kept:
             name, first = next(iter(self._kept.items()))
-            if first.until >= now and self._bytes <= self._limit:
+            if first.until >= now and self.bytes <= self._limit:
                 break
             self._drop(name)
             self._over[name] = _Kept(first.epoch, b"", first.keys, now + _REMEMBERED)
@@ -146,10 +148,8 @@ class RedisStore:
     durable = True
 
     def __init__(self, url: str, timeout: float) -> None:
-        self._client = Valkey.from_url(url, socket_timeout=timeout, socket_connect_timeout=timeout)
-        self._save = self._client.register_script(_SAVE)
-        self._claim = self._client.register_script(_CLAIM)
-        self._forget = self._client.register_script(_FORGET)
+        self._redis = redis = Redis(url, timeout)
+        self._save, self._claim, self._forget = map(redis.script, (_SAVE, _CLAIM, _FORGET))
 
     async def save(self, name: str, epoch: int, state: State, seconds: float) -> None:
         saved = await self._run(self._save, name, epoch, state.content, int(seconds), int(_REMEMBERED), *state.keys)
@@ -167,14 +167,14 @@ class RedisStore:
     async def forget(self, name: str, epoch: int) -> None:
         await self._run(self._forget, name, epoch)
 
-    async def close(self) -> None:
-        await self._client.aclose()
+    def tidy(self) -> None:
+        """It does: every state expires."""
 
-    async def _run(self, script: AsyncScript, name: str, *args: Any) -> Any:
-        try:
-            return cast(Any, await script(keys=[f"poseline:session:{name}"], args=args))
-        except (ValkeyError, OSError) as error:
-            raise StoreUnavailable(f"the store of states does not answer: {error}") from None
+    async def close(self) -> None:
+        await self._redis.close()
+
+    async def _run(self, script: Script, name: str, *args: Any) -> Any:
+        return await script([f"poseline:session:{name}"], args)
 
 
 def _unknown(name: str) -> UnknownSession:
@@ -189,7 +189,4 @@ def open_store(settings: ServiceSettings) -> StateStore:
     """Raises InputError for an address that is none."""
     if settings.state_url is None:
         return MemoryStore(settings.state_memory_bytes)
-    try:
-        return RedisStore(settings.state_url, settings.state_timeout)
-    except ValueError as error:
-        raise InputError(f"POSELINE_STATE_URL: {error}") from None
+    return RedisStore(settings.state_url, settings.state_timeout)

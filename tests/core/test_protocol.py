@@ -28,7 +28,6 @@ from poseline.errors import (
     UnitUnknown,
     UnknownLayout,
     UnknownMessage,
-    UnsupportedOption,
 )
 from poseline.keypoints import pack_keypoints, read_keypoints, read_tracks, write_keypoints
 from poseline.protocol import (
@@ -352,7 +351,7 @@ def test_options_stand_on_the_manifests() -> None:
         (StreamOptions(gap_reset=0.0), InputError, "options.gap_reset"),
         (StreamOptions(gap_reset=1e9), InputError, "options.gap_reset"),
         (StreamOptions(scores_hz=-1), InputError, "options.scores_hz"),
-        (StreamOptions(on_overload="fail"), UnsupportedOption, "options.on_overload"),
+        (StreamOptions(evidence=-1.0), InputError, "options.evidence"),
     ],
 )
 def test_bad_options(options: StreamOptions, kind: type[PoselineError], param: str) -> None:

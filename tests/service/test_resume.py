@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import subprocess
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -20,23 +19,11 @@ from poseline.client import ConnectionFailed, StreamClient
 from poseline.codec import MSGPACK
 from poseline.protocol import Frame, Frames, Resume, SegmentFinal, SegmentRetracted, SegmentStarted, SessionStart
 from poseline.remote import play
-from servers import ServerProcess, free_ports
+from servers import ServerProcess
 from tiny_bundle import write_bundle
 
 LENGTH = 900
 Serve = Callable[..., ServerProcess]
-
-
-@pytest.fixture(scope="module")
-def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A real Redis, empty and without a file."""
-    port, _ = free_ports()
-    folder = tmp_path_factory.mktemp("redis")
-    command = ["redis-server", "--port", str(port), "--save", "", "--appendonly", "no", "--dir", str(folder)]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    yield f"redis://127.0.0.1:{port}/0"
-    process.terminate()
-    process.wait()
 
 
 def said(messages: list[protocol.ServerMessage]) -> list[tuple[Any, ...]]:
