@@ -154,7 +154,7 @@ def people() -> Iterator[Line]:
 def nameless() -> Iterator[Line]:
     """Nobody is named: the server follows who is who, through two people who change places in the message."""
     first, second = acted("wave_one_hand", seed=1), acted("clap", seed=9)
-    apart = PoseSequence(second.joints + np.float32([1.5, 0, 0]), second.confidence, second.timestamps)
+    apart = PoseSequence(second.joints + np.array([1.5, 0, 0], np.float32), second.confidence, second.timestamps)
     one, other = packed(first), packed(apart)
     both = min(len(one), len(other), 60)
     listed = [[one[i], other[i]] if i < 25 else [other[i], one[i]] for i in range(both)]
