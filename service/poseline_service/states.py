@@ -75,9 +75,12 @@ class StateStore(Protocol):
 
 
 class _Kept(Struct):
+    """until: by the monotonic clock. gone: the same moment as Unix time."""
+
     epoch: int
     state: State
     until: float
+    gone: float
 
 
 class MemoryStore:
@@ -100,7 +103,7 @@ class MemoryStore:
             raise Superseded("this session goes on elsewhere")
         self._drop(name)
         self._over.pop(name, None)
-        self._kept[name] = _Kept(epoch, state, monotonic() + seconds)
+        self._kept[name] = _Kept(epoch, state, monotonic() + seconds, time() + seconds)
         self.bytes += len(state.content)
         self.tidy()
 
@@ -122,12 +125,12 @@ class MemoryStore:
     async def owned(self, owner: str) -> list[tuple[bytes, float]]:
         self.tidy()
         theirs = (one for one in reversed(self._kept.values()) if one.state.owner == owner)
-        return [(one.state.about, _unix(one.until)) for one in islice(theirs, LISTED)]
+        return [(one.state.about, one.gone) for one in islice(theirs, LISTED)]
 
     async def read(self, name: str, owner: str) -> tuple[bytes, float] | None:
         self.tidy()
         known = self._kept.get(name)
-        return (known.state.content, _unix(known.until)) if known and known.state.owner == owner else None
+        return (known.state.content, known.gone) if known and known.state.owner == owner else None
 
     async def delete(self, name: str, owner: str) -> bool:
         found = await self.read(name, owner) is not None
@@ -152,63 +155,61 @@ class MemoryStore:
             if first.until >= now and self.bytes <= self._limit:
                 break
             self._drop(name)
-            self._over[name] = _Kept(first.epoch, State(b"", first.state.keys), now + _REMEMBERED)
+            self._over[name] = _Kept(first.epoch, State(b"", first.state.keys), now + _REMEMBERED, first.gone)
         while self._over and next(iter(self._over.values())).until < now:
             self._over.pop(next(iter(self._over)))
 
 
-def _unix(moment: float) -> float:
-    """Of the monotonic clock."""
-    return time() + moment - monotonic()
-
-
-# KEYS: a session; its owner's sessions, by when they are forgotten. ARGV of a save: epoch, content, seconds, seconds for
-# which it is remembered, name, owner, about, keys.
+# KEYS: a session (its epoch, owner and keys: remembered for a while), its state (gone in time), its owner's sessions (by
+# when they are gone). ARGV of a save: epoch, content, about, milliseconds that it is kept, and remembered, name, owner, keys.
 _SAVE = """
 if redis.call('HEXISTS', KEYS[1], 'deleted') == 1 then return 'deleted' end
 local epoch = tonumber(redis.call('HGET', KEYS[1], 'epoch') or '0')
 if epoch > tonumber(ARGV[1]) then return 'superseded' end
-local now, remembered = redis.call('TIME')[1], math.ceil(ARGV[3] + ARGV[4])
-local till = now + ARGV[3]
+local time = redis.call('TIME')
+local now = time[1] + time[2] / 1e6
+local till = now + ARGV[4] / 1e3
 redis.call('DEL', KEYS[1])
-redis.call('HSET', KEYS[1], 'epoch', ARGV[1], 'state', ARGV[2], 'until', till, 'owner', ARGV[6], 'about', ARGV[7])
+redis.call('HSET', KEYS[1], 'epoch', ARGV[1], 'owner', ARGV[7])
 for i = 8, #ARGV do redis.call('HSET', KEYS[1], 'key:' .. ARGV[i], '') end
-redis.call('EXPIRE', KEYS[1], remembered)
-redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', now)
-redis.call('ZADD', KEYS[2], till, ARGV[5])
-redis.call('EXPIRE', KEYS[2], remembered)
+redis.call('PEXPIRE', KEYS[1], ARGV[5])
+redis.call('HSET', KEYS[2], 'content', ARGV[2], 'about', ARGV[3], 'until', till)
+redis.call('PEXPIRE', KEYS[2], ARGV[4])
+redis.call('ZREMRANGEBYSCORE', KEYS[3], '-inf', now)
+redis.call('ZADD', KEYS[3], till, ARGV[6])
+redis.call('PEXPIRE', KEYS[3], ARGV[5])
 return 'saved'
 """
+_CLAIM = """
+if redis.call('HEXISTS', KEYS[1], 'key:' .. ARGV[1]) == 0 then return 'unknown' end
+local content = redis.call('HGET', KEYS[2], 'content')
+if not content then return 'expired' end
+return {redis.call('HINCRBY', KEYS[1], 'epoch', 1), content}
+"""
+_FORGET = """
+local epoch = tonumber(redis.call('HGET', KEYS[1], 'epoch') or '0')
+if epoch <= tonumber(ARGV[1]) then redis.call('DEL', KEYS[1], KEYS[2]) end
+return 1
+"""
 _OWNED = """
-local now, found = redis.call('TIME')[1], {}
-for _, name in ipairs(redis.call('ZREVRANGEBYSCORE', KEYS[2], '+inf', now, 'LIMIT', 0, ARGV[1])) do
-  local kept = redis.call('HMGET', KEYS[1] .. name, 'about', 'until')
-  if kept[1] then found[#found + 1] = kept else redis.call('ZREM', KEYS[2], name) end
+local found = {}
+for _, name in ipairs(redis.call('ZREVRANGE', KEYS[3], 0, -1)) do
+  local kept = redis.call('HMGET', KEYS[2] .. name, 'about', 'until')
+  if kept[1] then found[#found + 1] = kept else redis.call('ZREM', KEYS[3], name) end
+  if #found == tonumber(ARGV[1]) then break end
 end
 return found
 """
 _READ = """
-local found = redis.call('HMGET', KEYS[1], 'state', 'until', 'owner')
-if found[3] ~= ARGV[1] or tonumber(found[2]) < tonumber(redis.call('TIME')[1]) then return {} end
-return {found[1], found[2]}
+if redis.call('HGET', KEYS[1], 'owner') ~= ARGV[1] then return {false} end
+return redis.call('HMGET', KEYS[2], 'content', 'until')
 """
 _DELETE = """
-if redis.call('HGET', KEYS[1], 'owner') ~= ARGV[1] then return 0 end
-redis.call('DEL', KEYS[1])
+if redis.call('HGET', KEYS[1], 'owner') ~= ARGV[1] or redis.call('EXISTS', KEYS[2]) == 0 then return 0 end
+redis.call('DEL', KEYS[1], KEYS[2])
 redis.call('HSET', KEYS[1], 'deleted', '')
 redis.call('EXPIRE', KEYS[1], ARGV[2])
-redis.call('ZREM', KEYS[2], ARGV[3])
-return 1
-"""
-_CLAIM = """
-local found = redis.call('HMGET', KEYS[1], 'state', 'until', 'key:' .. ARGV[1])
-if not found[1] or not found[3] then return 'unknown' end
-if tonumber(found[2]) < tonumber(redis.call('TIME')[1]) then return 'expired' end
-return {redis.call('HINCRBY', KEYS[1], 'epoch', 1), found[1]}
-"""
-_FORGET = """
-local epoch = tonumber(redis.call('HGET', KEYS[1], 'epoch') or '0')
-if epoch <= tonumber(ARGV[1]) then redis.call('DEL', KEYS[1]) end
+redis.call('ZREM', KEYS[3], ARGV[3])
 return 1
 """
 
@@ -224,8 +225,8 @@ class RedisStore:
         self._owned, self._read, self._delete = map(redis.script, (_OWNED, _READ, _DELETE))
 
     async def save(self, name: str, epoch: int, state: State, seconds: float) -> None:
-        times = int(seconds), int(_REMEMBERED)
-        args = epoch, state.content, *times, name, state.owner, state.about, *state.keys
+        kept, remembered = (max(1, int(1000 * one)) for one in (seconds, seconds + _REMEMBERED))
+        args = epoch, state.content, state.about, kept, remembered, name, state.owner, *state.keys
         saved = await self._save(_keys(name, state.owner), args)
         if saved == b"superseded":
             raise Superseded("this session goes on elsewhere")
@@ -248,7 +249,7 @@ class RedisStore:
 
     async def read(self, name: str, owner: str) -> tuple[bytes, float] | None:
         found = await self._read(_keys(name), [owner])
-        return (found[0], float(found[1])) if found else None
+        return (found[0], float(found[1])) if found[0] is not None else None
 
     async def delete(self, name: str, owner: str) -> bool:
         return bool(await self._delete(_keys(name, owner), [owner, _DELETED, name]))
@@ -260,8 +261,8 @@ class RedisStore:
         await self._redis.close()
 
 
-def _keys(name: str, owner: str | None = None) -> list[str]:
-    return [f"poseline:session:{name}", *([] if owner is None else [f"poseline:sessions:{owner}"])]
+def _keys(name: str, owner: str = "") -> list[str]:
+    return [f"poseline:session:{name}", f"poseline:state:{name}", f"poseline:sessions:{owner}"]
 
 
 def _unknown(name: str) -> UnknownSession:

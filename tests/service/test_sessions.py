@@ -150,6 +150,9 @@ async def test_what_is_kept_is_forgotten_in_time(serve: Serve, redis: str) -> No
             while not missing(server, started.session_id):
                 await asyncio.sleep(0.1)
         assert listed(server, started.session_id) is None
+    async with valkey.asyncio.Valkey.from_url(redis) as store:
+        assert await store.hkeys(f"poseline:session:{started.session_id}") != [], "that it was there is known"
+        assert not await store.exists(f"poseline:state:{started.session_id}")
 
 
 async def test_a_session_is_deleted_wherever_it_is(serve: Serve, redis: str) -> None:
