@@ -1,4 +1,7 @@
-"""`/v1/jobs`: videos and long recordings in, their progress, their answers in every format. Thin, as `routes`."""
+"""`/v1/jobs`: videos and long recordings in, their progress, their answers in every format. Thin, as `routes`.
+
+Everybody sees their own jobs alone; of others' nobody is told so much as that they are there.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,7 @@ from poseline.codec import decode_response, decode_video_request, encode
 from poseline.errors import InputError
 from poseline.formats.timelines import FORMATS, timeline_format
 from poseline.protocol import JobList, JobStatus, LocalizeRequest, LocalizeResponse, VideoRequest
+from poseline_service.access import needs
 from poseline_service.errors import UnknownJob, UnsupportedEncoding, UnsupportedMedia
 from poseline_service.jobs import UPLOAD, Job, Source
 from poseline_service.openapi import body_of, result_of
@@ -22,12 +26,16 @@ from poseline_service.sources import RecordingSource, VideoSource, check_video, 
 from poseline_service.tracks import LoadedModel
 from poseline_service.uploads import Patience, Upload, receive, safe_name
 
-router = APIRouter(prefix="/v1/jobs")
+router = APIRouter(prefix="/v1/jobs", dependencies=[needs("jobs")])
 _LONGEST_KEY = 255
 
 
 def _runtime(request: Request) -> Runtime:
     return request.app.state.runtime
+
+
+def _owner(request: Request) -> str:
+    return request.state.principal.owner
 
 
 def _told(job: Job, status: int = 200) -> Response:
@@ -59,7 +67,8 @@ async def submit(
             source = VideoSource(settings.for_jobs(), _wanted(upload, people, model), upload.digest)
         else:
             source = RecordingSource(settings.for_jobs(), encoding, upload.digest)
-        job = runtime.jobs.submit(source, folder, model, upload.source, key)
+        account = runtime.access.account(request.state.principal)
+        job = runtime.jobs.submit(source, folder, model, upload.source, key, _owner(request), account.spend)
     answer = _told(job, 202)
     answer.headers["Location"] = f"/v1/jobs/{job.id}"
     return answer
@@ -93,19 +102,19 @@ def _wanted(upload: Upload, people: int | None, model: LoadedModel) -> VideoRequ
 
 @router.get("", summary="Every job that is kept, newest first", responses=result_of(JobList))
 async def jobs(request: Request) -> Response:
-    kept = JobList([job.status() for job in _runtime(request).jobs.all()])
+    kept = JobList([job.status() for job in _runtime(request).jobs.all(_owner(request))])
     return Response(encode(kept), media_type="application/json")
 
 
 @router.get("/{job_id}", summary="One job: its state and progress", responses=result_of(JobStatus))
 async def job(request: Request, job_id: str) -> Response:
-    return _told(_runtime(request).jobs.find(job_id))
+    return _told(_runtime(request).jobs.find(job_id, _owner(request)))
 
 
 @router.delete("/{job_id}", summary="Cancel a job, or forget one that is over", responses=result_of(JobStatus))
 async def drop(request: Request, job_id: str) -> Response:
     board = _runtime(request).jobs
-    found = board.find(job_id)
+    found = board.find(job_id, _owner(request))
     return _told(found) if await board.drop(found) else Response(status_code=204)
 
 
@@ -115,7 +124,7 @@ async def drop(request: Request, job_id: str) -> Response:
 async def result(request: Request, job_id: str, format: str = "json") -> Response:
     chosen = timeline_format(format)
     board = _runtime(request).jobs
-    found = board.find(job_id)
+    found = board.find(job_id, _owner(request))
     body = await asyncio.to_thread(_written, found, board.result(found), format)
     name = safe_name(found.name, found.id) + chosen.suffix
     headers = {"Content-Disposition": f'attachment; filename="{name}"'}
@@ -137,6 +146,6 @@ def _written(job: Job, path: Path, format: str) -> bytes:
 @router.get("/{job_id}/poses", summary="A video's poses, frame by frame (NDJSON), where they were asked for")
 async def poses(request: Request, job_id: str) -> Response:
     board = _runtime(request).jobs
-    found = board.find(job_id)
+    found = board.find(job_id, _owner(request))
     name = safe_name(found.name, found.id) + ".ndjson"
     return FileResponse(board.poses(found), media_type="application/x-ndjson", filename=name)

@@ -73,12 +73,15 @@ class Source(Protocol):
 
 @dataclass(eq=False)
 class Job:
-    """One piece of work. about: completes its answer by what an export must say too; once it has succeeded."""
+    """One piece of work. owner: whose it is (`principals`). spend: takes its frames of what they may have. about: completes
+    its answer by what an export must say too; once it has succeeded."""
 
     source: Source
     folder: JobFolder
     name: str | None
     key: str | None
+    owner: str
+    spend: Callable[[int], None]
     id: str = field(default_factory=lambda: token_hex(16))
     state: JobState = "queued"
     progress: float = 0.0
@@ -120,7 +123,7 @@ class JobBoard:
         self._recordings = RecordingLocalizer(settings, metrics)
         self._disk = Disk(settings.job_disk_bytes, settings.retry_after)
         self._jobs: dict[str, Job] = {}
-        self._keys: dict[str, Job] = {}
+        self._keys: dict[tuple[str, str], Job] = {}
         self._arriving = 0
         self._closed: Draining | None = None
         self._turns = {"video": asyncio.Semaphore(settings.video_workers), "recording": asyncio.Semaphore(1)}
@@ -153,18 +156,27 @@ class JobBoard:
         if self._closed is not None:
             raise self._closed
 
-    def submit(self, source: Source, folder: JobFolder, model: LoadedModel, name: str | None, key: str | None) -> Job:
-        """A new job, or the one that came with the same key. Raises IdempotencyConflict, Draining."""
+    def submit(
+        self,
+        source: Source,
+        folder: JobFolder,
+        model: LoadedModel,
+        name: str | None,
+        key: str | None,
+        owner: str,
+        spend: Callable[[int], None],
+    ) -> Job:
+        """A new job, or the one that came from the same owner with the same key. Raises IdempotencyConflict, Draining."""
         self._check_open()
-        if key is not None and (known := self._keys.get(key)) is not None:
+        if key is not None and (known := self._keys.get((owner, key))) is not None:
             if known.source.fingerprint != source.fingerprint:
                 raise IdempotencyConflict("this Idempotency-Key came with another job", param="Idempotency-Key")
             return known
         self._make_room()
-        job = Job(source, folder, name, key)
+        job = Job(source, folder, name, key, owner, spend)
         self._jobs[job.id] = job
         if key is not None:
-            self._keys[key] = job
+            self._keys[owner, key] = job
         job.task = asyncio.create_task(self._run(job, model), name=f"job-{job.id}")
         # Not in the task: one that is cancelled before its first step runs nothing of its own.
         job.task.add_done_callback(lambda _: job.over or self._end(job, "cancelled"))
@@ -178,16 +190,16 @@ class JobBoard:
 
     # --- asking ---------------------------------------------------------------------------------------------------
 
-    def find(self, name: str) -> Job:
-        """Raises UnknownJob."""
-        try:
-            return self._jobs[name]
-        except KeyError:
-            raise UnknownJob("there is no such job, or it was forgotten") from None
+    def find(self, name: str, owner: str) -> Job:
+        """Raises UnknownJob, for somebody else's too."""
+        job = self._jobs.get(name)
+        if job is None or job.owner != owner:
+            raise UnknownJob("there is no such job, or it was forgotten")
+        return job
 
-    def all(self) -> list[Job]:
-        """Newest first."""
-        return list(self._jobs.values())[::-1]
+    def all(self, owner: str) -> list[Job]:
+        """An owner's, newest first."""
+        return [job for job in self._jobs.values() if job.owner == owner][::-1]
 
     def result(self, job: Job) -> Path:
         """The file of a finished job's answer, which is taken to be fetched now. Raises ResultPending, NoResult."""
@@ -223,7 +235,7 @@ class JobBoard:
             if job.expiry is not None:
                 job.expiry.cancel()
             if job.key is not None:
-                del self._keys[job.key]
+                del self._keys[job.owner, job.key]
             job.folder.remove()
 
     # --- working --------------------------------------------------------------------------------------------------
@@ -261,6 +273,7 @@ class JobBoard:
 
         recording = await self._in_thread(partial(source.read, model, job.folder, reading), source.cancel)
         job.folder.discard(UPLOAD)
+        job.spend(sum(map(len, recording.tracks)))
         while True:
             try:
                 answer = await self._recordings.play(recording, model, job.id, (came, begun), playing)

@@ -8,9 +8,10 @@ from fastapi import FastAPI
 from msgspec import Struct
 
 from poseline.codec import schemas
-from poseline.protocol import JobList, JobStatus, LocalizeRequest, LocalizeResponse, VideoRequest
+from poseline.protocol import JobList, JobStatus, LocalizeRequest, LocalizeResponse, Ticket, VideoRequest
 
-_WIRE: tuple[type[Struct], ...] = (LocalizeRequest, LocalizeResponse, VideoRequest, JobStatus, JobList)
+_WIRE: tuple[type[Struct], ...] = (LocalizeRequest, LocalizeResponse, VideoRequest, JobStatus, JobList, Ticket)
+_BEARER = "An API key or a JSON Web Token; none where the server asks for none."
 _REF = "#/components/schemas/{name}"
 
 
@@ -37,7 +38,10 @@ def describe_wire(app: FastAPI) -> None:
     def openapi() -> dict[str, Any]:
         document = generate()
         _, components = schemas(_WIRE, _REF)
-        document.setdefault("components", {}).setdefault("schemas", {}).update(components)
+        told = document.setdefault("components", {})
+        told.setdefault("schemas", {}).update(components)
+        told["securitySchemes"] = {"bearer": {"type": "http", "scheme": "bearer", "description": _BEARER}}
+        document["security"] = [{"bearer": []}, {}]
         return document
 
     app.openapi = openapi

@@ -39,12 +39,16 @@ class RecordingLocalizer:
         self._metrics = metrics
         self._reading, self._playing = asyncio.Semaphore(1), asyncio.Semaphore(1)
 
-    async def localize(self, body: bytes, encoding: str, model: LoadedModel, request_id: str) -> LocalizeResponse:
-        """Raises whatever is wrong with the request, Overloaded, EngineFailure."""
+    async def localize(
+        self, body: bytes, encoding: str, model: LoadedModel, request_id: str, spend: Callable[[int], None]
+    ) -> LocalizeResponse:
+        """spend: hears how many frames there are, and may raise. Raises that, whatever is wrong with the request,
+        Overloaded, EngineFailure."""
         came = perf_counter()
         async with self._reading:
             begun = perf_counter()
             recording = await asyncio.to_thread(read_recording, body, encoding, model, self._settings)
+        spend(sum(map(len, recording.tracks)))
         return await self.play(recording, model, request_id, (came, begun))
 
     async def play(

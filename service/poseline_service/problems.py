@@ -42,6 +42,9 @@ _KINDS: Mapping[type[domain.PoselineError], tuple[int, int]] = {
     errors.NoResult: (409, 4422),
     errors.VideoUnavailable: (501, 4422),
     errors.Silence: (408, 4408),
+    errors.Unauthorized: (401, 4401),
+    errors.Forbidden: (403, 1008),
+    errors.RateLimited: (429, 4429),
 }
 """Error → (HTTP status, close code); an error that is not listed is as its nearest listed ancestor."""
 
@@ -79,6 +82,8 @@ def problem_response(error: domain.PoselineError, path: str, request_id: str) ->
 def _headers(error: domain.PoselineError) -> dict[str, str]:
     if isinstance(error, domain.Overloaded):
         return {"Retry-After": str(math.ceil(error.retry_after))}
+    if isinstance(error, errors.Unauthorized):
+        return {"WWW-Authenticate": 'Bearer realm="poseline"'}
     return {}
 
 

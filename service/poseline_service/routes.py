@@ -16,14 +16,17 @@ from starlette.responses import Response
 from poseline.codec import encode
 from poseline.errors import TooLarge
 from poseline.manifest import ModelManifest
-from poseline.protocol import LocalizeRequest, LocalizeResponse
+from poseline.protocol import LocalizeRequest, LocalizeResponse, Ticket
 from poseline.skeleton import BODY16, LAYOUTS, SkeletonLayout, conversion, layout
+from poseline_service.access import TICKET_SECONDS, anybody, needs
 from poseline_service.errors import ModelLoading, UnsupportedEncoding, UnsupportedMedia
 from poseline_service.openapi import body_of, result_of
 from poseline_service.runtime import Runtime
 from poseline_service.tracks import LoadedModel
 
 router = APIRouter()
+_callers = APIRouter(dependencies=[needs(None)])
+"""What whoever has any scope may ask."""
 DEMO_SECONDS = 120.0
 
 
@@ -38,12 +41,12 @@ def _json(value: Any) -> Response:
 # --- probes ------------------------------------------------------------------------------------------------------
 
 
-@router.get("/livez", summary="The process runs and its event loop turns")
+@router.get("/livez", dependencies=[anybody()], summary="The process runs and its event loop turns")
 async def livez() -> Response:
     return _json({"status": "live"})
 
 
-@router.get("/readyz", summary="The network has proved itself and new work is welcome")
+@router.get("/readyz", dependencies=[anybody()], summary="The network has proved itself and new work is welcome")
 async def readyz(request: Request) -> Response:
     runtime = _runtime(request)
     if not runtime.ready:
@@ -58,16 +61,18 @@ async def readyz(request: Request) -> Response:
 @router.post(
     "/v1/localize",
     summary="A finished recording to its action segments",
+    dependencies=[needs("localize")],
     openapi_extra=body_of(LocalizeRequest),
     responses=result_of(LocalizeResponse),
 )
-@router.post("/localize", include_in_schema=False)
+@router.post("/localize", dependencies=[needs("localize")], include_in_schema=False)
 async def localize(request: Request) -> Response:
     runtime = _runtime(request)
     model = runtime.admit()
     encoding = _encoding(request)
     body = await _body(request, runtime.settings.body_bytes)
-    answer = await runtime.recordings.localize(body, encoding, model, request.state.request_id)
+    spend = runtime.access.account(request.state.principal).spend
+    answer = await runtime.recordings.localize(body, encoding, model, request.state.request_id, spend)
     return Response(encode(answer), media_type="application/json")
 
 
@@ -94,6 +99,21 @@ async def _body(request: Request, limit: int) -> bytes:
         else:
             return bytes(body)
     raise TooLarge(f"the body is larger than {limit} bytes")
+
+
+# --- streams ------------------------------------------------------------------------------------------------------
+
+
+@router.post(
+    "/v1/stream/tickets",
+    summary="A ticket that stands for its buyer once, as /v1/stream?ticket=…",
+    dependencies=[needs("stream")],
+    responses=result_of(Ticket, 201),
+)
+async def ticket(request: Request) -> Response:
+    sold = await _runtime(request).access.sell(request.state.principal)
+    body = encode(Ticket(sold, TICKET_SECONDS))
+    return Response(body, 201, {"Cache-Control": "no-store"}, media_type="application/json")
 
 
 # --- discovery ---------------------------------------------------------------------------------------------------
@@ -124,22 +144,25 @@ def _shape(one: SkeletonLayout) -> dict[str, Any]:
     }
 
 
-@router.get("/v1/models", summary="The models that answer")
+@_callers.get("/v1/models", summary="The models that answer")
 async def models(request: Request) -> Response:
     return _json({"models": [_described(_runtime(request).model())]})
 
 
-@router.get("/v1/models/{name}", summary="One model: classes, thresholds, licence, what it measured")
+@_callers.get("/v1/models/{name}", summary="One model: classes, thresholds, licence, what it measured")
 async def model(request: Request, name: str) -> Response:
     return _json(_described(_runtime(request).model().named(name)))
 
 
-@router.get("/v1/layouts", summary="The joint layouts that are understood")
+@_callers.get("/v1/layouts", summary="The joint layouts that are understood")
 async def layouts() -> Response:
     return _json({"layouts": [_shape(one) for one in LAYOUTS.values()]})
 
 
-@router.get("/v1/layouts/{name}", summary="One layout: joint names in order, bones, left-right twins, way to body16")
+@_callers.get(
+    "/v1/layouts/{name}",
+    summary="One layout: joint names in order, bones, left-right twins, way to body16",
+)
 async def one_layout(name: str) -> Response:
     return _json(_shape(layout(name)))
 
@@ -147,7 +170,7 @@ async def one_layout(name: str) -> Response:
 # --- the page's actor --------------------------------------------------------------------------------------------
 
 
-@router.get("/demo/actor.json", summary="The scripted actor's poses with their true segments")
+@_callers.get("/demo/actor.json", summary="The scripted actor's poses with their true segments")
 async def actor(
     seed: Annotated[int, Query(ge=0, lt=2**32)] = 0,
     seconds: Annotated[float, Query(ge=1, le=DEMO_SECONDS)] = 30.0,
@@ -169,3 +192,6 @@ def _performance(seed: int, seconds: float) -> dict[str, Any]:
         "frames": poses.joints.astype(float).round(4).tolist(),
         "segments": performance.segments,
     }
+
+
+router.include_router(_callers)

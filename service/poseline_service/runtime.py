@@ -24,6 +24,7 @@ from poseline.errors import Draining, Overloaded, PoselineError
 from poseline.online import OnlineLocalizer
 from poseline.stepping import StepScorer, check_golden
 from poseline.whole import WholeScorer, check_whole
+from poseline_service.access import Access
 from poseline_service.engine import PROVIDERS, open_scorer, open_whole
 from poseline_service.errors import ModelLoading
 from poseline_service.intake import Intake
@@ -74,7 +75,9 @@ class Runtime:
         self.jobs = JobBoard(settings.for_jobs(), self.metrics)
         self.draining = False
         seconds = settings.resume_seconds or (_KEPT_ELSEWHERE if settings.state_url else _KEPT_HERE)
-        self.keeper = Keeper(open_store(settings), seconds, self.metrics)
+        store = open_store(settings)
+        self.keeper = Keeper(store, seconds, self.metrics)
+        self.access = Access(settings, store, self.metrics)
         self._model: LoadedModel | None = None
         self._streams: set[OpenStream] = set()
         self._left = Changes()
@@ -132,6 +135,7 @@ class Runtime:
             due = monotonic() + _BEAT
             await asyncio.sleep(_BEAT)
             now = monotonic()
+            self.access.tick(now)
             self.load.beat(max(0.0, now - due), scheduler.accepted_live, scheduler.scored, scheduler.jobs)
             for stream in list(self._streams):
                 try:

@@ -9,7 +9,7 @@ while longer, so that a client that comes too late is told so.
 from __future__ import annotations
 
 from time import monotonic
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
 from msgspec import Struct
 from valkey.asyncio import Valkey
@@ -22,6 +22,8 @@ from poseline_service.settings import ServiceSettings
 
 _REMEMBERED = 600.0
 """Seconds for which it is known that a state was there."""
+_MANY_SMALL = 16_384
+"""Small things that are kept in memory at a time."""
 
 
 class State(Struct, frozen=True):
@@ -48,6 +50,14 @@ class StateStore(Protocol):
         """It is needed no more. Raises StoreUnavailable."""
         ...
 
+    async def put(self, name: str, content: bytes, seconds: float) -> None:
+        """Something small, for whoever takes it first, within so many seconds. Raises StoreUnavailable."""
+        ...
+
+    async def take(self, name: str) -> bytes | None:
+        """It, once; None where nobody put it, or its time is over. Raises StoreUnavailable."""
+        ...
+
     async def close(self) -> None: ...
 
 
@@ -70,6 +80,7 @@ class MemoryStore:
         self._over: dict[str, _Kept] = {}
         """Whose content is gone, in the order in which it went."""
         self._bytes = 0
+        self._small: dict[str, tuple[float, bytes]] = {}
 
     async def save(self, name: str, epoch: int, state: State, seconds: float) -> None:
         known = self._kept.get(name) or self._over.get(name)
@@ -95,6 +106,18 @@ class MemoryStore:
         known = self._kept.get(name)
         if known and known.epoch <= epoch:
             self._drop(name)
+
+    async def put(self, name: str, content: bytes, seconds: float) -> None:
+        now = monotonic()
+        if len(self._small) >= _MANY_SMALL:
+            self._small = {name: one for name, one in self._small.items() if one[0] > now}
+        if len(self._small) >= _MANY_SMALL:
+            raise StoreUnavailable("too much was put here that nobody took")
+        self._small[name] = now + seconds, content
+
+    async def take(self, name: str) -> bytes | None:
+        until, content = self._small.pop(name, (0.0, b""))
+        return content if until > monotonic() else None
 
     async def close(self) -> None:
         self._kept.clear()
@@ -167,12 +190,21 @@ class RedisStore:
     async def forget(self, name: str, epoch: int) -> None:
         await self._run(self._forget, name, epoch)
 
+    async def put(self, name: str, content: bytes, seconds: float) -> None:
+        await self._answer(self._client.set(f"poseline:{name}", content, px=int(1000 * seconds)))
+
+    async def take(self, name: str) -> bytes | None:
+        return await self._answer(self._client.getdel(f"poseline:{name}"))
+
     async def close(self) -> None:
         await self._client.aclose()
 
     async def _run(self, script: AsyncScript, name: str, *args: Any) -> Any:
+        return await self._answer(script(keys=[f"poseline:session:{name}"], args=args))
+
+    async def _answer(self, asked: Any) -> Any:
         try:
-            return cast(Any, await script(keys=[f"poseline:session:{name}"], args=args))
+            return await asked
         except (ValkeyError, OSError) as error:
             raise StoreUnavailable(f"the store of states does not answer: {error}") from None
 

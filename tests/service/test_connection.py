@@ -23,7 +23,7 @@ from poseline_service.sessions import Session
 from poseline_service.settings import ServiceSettings
 
 HANDSHAKE = (
-    b"GET /v1/stream HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+    b"GET /v1/stream HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
     b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Protocol: poseline.v1.msgpack\r\n\r\n"
 )
 
@@ -70,17 +70,18 @@ def message(content: Any) -> bytes:
     return WireFrame(Opcode.BINARY, MSGPACK.encode(content)).serialize(mask=True)
 
 
-def connected(runtime: Runtime) -> tuple[StreamConnection, Transport]:
-    connection, transport = StreamConnection(runtime, server_state=SimpleNamespace(connections=set())), Transport()
-    connection.connection_made(transport)  # type: ignore[arg-type]
-    connection.data_received(HANDSHAKE)
-    connection.data_received(message(SessionStart(layout="body16", coordinates=NATIVE)))
-    return connection, transport
-
-
 async def turns(count: int = 5) -> None:
     for _ in range(count):
         await asyncio.sleep(0)
+
+
+async def connected(runtime: Runtime) -> tuple[StreamConnection, Transport]:
+    connection, transport = StreamConnection(runtime, server_state=SimpleNamespace(connections=set())), Transport()
+    connection.connection_made(transport)  # type: ignore[arg-type]
+    connection.data_received(HANDSHAKE)
+    await turns()
+    connection.data_received(message(SessionStart(layout="body16", coordinates=NATIVE)))
+    return connection, transport
 
 
 FRAMES = frames_of(5, 90)
@@ -88,7 +89,7 @@ FRAMES = frames_of(5, 90)
 
 async def test_a_ping_behind_a_message_is_answered_at_once(models: Path) -> None:
     async with house(models) as runtime:
-        connection, transport = connected(runtime)
+        connection, transport = await connected(runtime)
         await turns()
         transport.written = b""
         connection.data_received(message(Keepalive()) + WireFrame(Opcode.PING, b"?").serialize(mask=True))
@@ -97,7 +98,7 @@ async def test_a_ping_behind_a_message_is_answered_at_once(models: Path) -> None
 
 async def test_a_violation_behind_a_message_is_answered_at_once(models: Path) -> None:
     async with house(models) as runtime:
-        connection, transport = connected(runtime)
+        connection, transport = await connected(runtime)
         await turns()
         transport.written = b""
         connection.data_received(message(Keepalive()) + b"\x83\x80abcd")
@@ -106,8 +107,8 @@ async def test_a_violation_behind_a_message_is_answered_at_once(models: Path) ->
 
 async def test_who_is_lost_between_being_told_and_written_to_takes_nobody_along(models: Path) -> None:
     async with house(models) as runtime:
-        gone, line = connected(runtime)
-        neighbour, other = connected(runtime)
+        gone, line = await connected(runtime)
+        neighbour, other = await connected(runtime)
         await turns()
         other.written = b""
         for connection in (gone, neighbour):
@@ -124,7 +125,7 @@ async def test_who_is_lost_between_being_told_and_written_to_takes_nobody_along(
 
 async def test_a_broken_session_ends_alone(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with house(models) as runtime:
-        (sick, line), *others = [connected(runtime) for _ in range(4)]
+        (sick, line), *others = [await connected(runtime) for _ in range(4)]
         await turns()
         push = Session._push
 
@@ -147,7 +148,7 @@ async def test_a_broken_session_ends_alone(models: Path, monkeypatch: pytest.Mon
 
 async def test_a_drain_is_not_turned_into_an_error_by_what_was_not_yet_read(models: Path) -> None:
     async with house(models) as runtime:
-        connection, transport = connected(runtime)
+        connection, transport = await connected(runtime)
         await turns()
         connection.data_received(message(Frames(0, [Frame(0.0, [Person("p1", b"")])])))
         connection.drain(Draining("going", retry_after=1.0))  # before the intake has seen the bad one
@@ -159,7 +160,7 @@ async def test_a_drain_is_not_turned_into_an_error_by_what_was_not_yet_read(mode
 
 async def test_who_does_not_read_is_cut_off(models: Path) -> None:
     async with house(models, idle_seconds=1.0) as runtime:
-        connection, transport = connected(runtime)
+        connection, transport = await connected(runtime)
         connection.pause_writing()
         connection.data_received(message(Frames(0, FRAMES[:10])))
         await turns(20)
@@ -173,7 +174,7 @@ async def test_who_does_not_read_is_cut_off(models: Path) -> None:
 
 async def test_reading_goes_on_when_the_client_does(models: Path) -> None:
     async with house(models) as runtime:
-        connection, transport = connected(runtime)
+        connection, transport = await connected(runtime)
         connection.pause_writing()
         connection.data_received(message(Frames(0, FRAMES[:10])))
         await turns(20)
