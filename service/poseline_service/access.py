@@ -8,7 +8,7 @@ page from elsewhere is the one stranger left, and told by `Origin` and `Host`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from secrets import token_urlsafe
 from time import monotonic
 from typing import Any
@@ -17,7 +17,6 @@ from urllib.parse import urlsplit
 import msgspec
 from fastapi import Depends, FastAPI, Request
 from fastapi.dependencies.models import Dependant
-from fastapi.routing import APIRoute
 
 from poseline.errors import InputError, PoselineError
 from poseline_service.errors import ForbiddenHost, ForbiddenOrigin, TokenExpired, Unauthorized
@@ -81,6 +80,7 @@ class Access:
             self.account(principal).request()
         except PoselineError as error:
             self._denials.labels(error.code).inc()
+            log.info("denied", code=error.code, scope=scope)
             raise
         return principal
 
@@ -156,6 +156,10 @@ class Access:
         return known
 
 
+_SAYS = "says_who_may_call"
+"""Marks what `needs` and `anybody` make."""
+
+
 # --- what routes say -------------------------------------------------------------------------------------------------
 
 
@@ -178,19 +182,24 @@ def anybody() -> Any:
 
 
 def _declared(let_in: Callable[..., Any]) -> Any:
-    let_in.__poseline_access__ = True  # pyright: ignore[reportFunctionMemberAccess]
+    setattr(let_in, _SAYS, True)
     return Depends(let_in)
+
+
+def every_route(app: FastAPI) -> Iterator[Any]:
+    """All that is served over HTTP, those of included routers too: each has `path`, `methods`, and `dependant` where it is
+    a route of FastAPI's."""
+    for route in app.routes:
+        inner = getattr(route, "effective_route_contexts", None)  # FastAPI keeps included routers as they are
+        yield from [route] if inner is None else inner()
 
 
 def check_declared(app: FastAPI) -> None:
     """Every route says who may call it, or the server does not start."""
-    for route in app.routes:
-        if isinstance(route, APIRoute) and not _says(route.dependant):
+    for route in every_route(app):
+        dependant: Dependant | None = getattr(route, "dependant", None)
+        if dependant is not None and not any(hasattr(one.call, _SAYS) for one in dependant.dependencies):
             raise AssertionError(f"{route.path} does not say who may call it")
-
-
-def _says(dependant: Dependant) -> bool:
-    return any(getattr(one.call, "__poseline_access__", False) for one in dependant.dependencies)
 
 
 def rate_headers(account: Account) -> dict[str, str]:
