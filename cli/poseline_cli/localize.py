@@ -123,7 +123,7 @@ def _there(url: str, key: str | None, recording: Recording, options: LocalizeOpt
     step = bar.begin("asking the server")
     responses: list[LocalizeResponse] = []
     for request in requests:
-        responses.append(localize_remotely(url, request, key))
+        responses.append(localize_remotely(url, request, key=key))
         step(len(responses) / len(requests))
     found = [
         TimelineSegment(one.segment_id, one.track_id, one.label, one.start, one.end, one.score, one.label_id)

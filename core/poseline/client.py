@@ -1,7 +1,7 @@
 """The live client, and the domain's only door to `websockets`.
 
     async with StreamClient(url, layout="body16", coordinates=coordinates) as stream:
-        await stream.send([Frame(t, [Person("p1", keypoints)])])
+        await stream.send([Frame(t, [Person(id="p1", kp=keypoints)])])
         async for message in stream: ...          # typed server messages, until the session is closed
         await stream.close()                      # usually from a second task: sending and hearing are independent
 

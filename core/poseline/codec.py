@@ -1,18 +1,17 @@
 """Messages to bytes and back.
 
-What passes is well-typed; what does not raises MalformedMessage, UnknownMessage or BadNumber and says where. A stream speaks
-one of two encodings of the same structs, named by the WebSocket's subprotocol: JSON in text messages, MessagePack in binary
-ones. Bytes (packed keypoints) are base64 in JSON. HTTP speaks JSON.
+What passes is well-typed; what does not raises MalformedMessage, UnknownMessage or BadNumber and says where. There are two
+encodings of the same structs: JSON, in which bytes (packed keypoints) are base64, and MessagePack. A stream's is named by
+the WebSocket's subprotocol, a body's by its media type. Files are JSON.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol, TypeVar
 
 import msgspec
-from msgspec import Struct
 
 from poseline.errors import BadNumber, InputError, MalformedMessage, UnknownMessage
 from poseline.protocol import (
@@ -29,21 +28,26 @@ T_co = TypeVar("T_co", covariant=True)
 
 
 class _Decoder(Protocol[T_co]):
-    def decode(self, buf: bytes, /) -> T_co: ...
+    def decode(self, buf: bytes | msgspec.Raw, /) -> T_co: ...
 
 
 class Codec:
-    """One encoding of a stream's messages."""
+    """One encoding, of a stream's messages and of HTTP bodies."""
 
     def __init__(self, name: str, library: Any, *, text: bool) -> None:
         self.subprotocol = f"poseline.v1.{name}"
+        self.media_type = f"application/{name}"
         self.text = text
         """Messages travel as WebSocket text, not binary."""
         self._malformed = f"invalid_{name}"
-        self.encode = library.Encoder().encode
-        """(Struct) → bytes"""
+        self.encode: Callable[[Any], bytes] = library.Encoder().encode
         self._client: _Decoder[ClientMessage] = library.Decoder(ClientMessage)
         self._server: _Decoder[ServerMessage] = library.Decoder(ServerMessage)
+        self._request: _Decoder[LocalizeRequest] = library.Decoder(LocalizeRequest)
+        self._response: _Decoder[LocalizeResponse] = library.Decoder(LocalizeResponse)
+        self._keypoints: _Decoder[list[Keypoints]] = library.Decoder(list[Keypoints])
+        self._fields: _Decoder[dict[str, msgspec.Raw]] = library.Decoder(dict[str, msgspec.Raw])
+        self._values: _Decoder[list[msgspec.Raw]] = library.Decoder(list[msgspec.Raw])
 
     def decode_client(self, data: bytes) -> ClientMessage:
         """A message from a client. Raises MalformedMessage, UnknownMessage, BadNumber."""
@@ -56,28 +60,38 @@ class Codec:
         except UnknownMessage:
             return None
 
+    def decode_request(self, data: bytes) -> LocalizeRequest:
+        """The body of `POST /v1/localize`. Raises MalformedMessage, BadNumber."""
+        return _decode(self._request, data, malformed=self._malformed)
+
+    def decode_response(self, data: bytes) -> LocalizeResponse:
+        """Its answer. Raises MalformedMessage, BadNumber."""
+        return _decode(self._response, data, malformed=self._malformed)
+
+    def decode_fields(self, data: msgspec.Raw) -> dict[str, msgspec.Raw]:
+        """A map, its values unread. Raises MalformedMessage."""
+        return _decode(self._fields, data, malformed=self._malformed)
+
+    def decode_values(self, data: msgspec.Raw) -> list[msgspec.Raw]:
+        """A list, its values unread. Raises MalformedMessage."""
+        return _decode(self._values, data, malformed=self._malformed)
+
+    def decode_keypoints(self, frames: Sequence[msgspec.Raw], where: str) -> list[Keypoints]:
+        """Unread frames of a `TrackSpec`; `where` ends the message of what it raises: MalformedMessage, BadNumber."""
+        return _decode(self._keypoints, self.encode(frames), where, self._malformed)
+
+    def encode_keypoints(self, frames: Iterable[Keypoints]) -> list[msgspec.Raw]:
+        return [msgspec.Raw(self.encode(frame)) for frame in frames]
+
 
 JSON = Codec("json", msgspec.json, text=True)
 MSGPACK = Codec("msgpack", msgspec.msgpack, text=False)
 CODECS = {codec.subprotocol: codec for codec in (JSON, MSGPACK)}
 """By subprotocol; a client that offers none speaks JSON."""
+MEDIA_TYPES = {codec.media_type: codec for codec in (JSON, MSGPACK)}
 
-
-_encoder = msgspec.json.Encoder()
-_request = msgspec.json.Decoder(LocalizeRequest)
+encode, decode_request, decode_response = JSON.encode, JSON.decode_request, JSON.decode_response
 _video_request = msgspec.json.Decoder(VideoRequest)
-_keypoints = msgspec.json.Decoder(list[Keypoints])
-_response = msgspec.json.Decoder(LocalizeResponse)
-
-
-def encode(message: Struct) -> bytes:
-    """A message or an answer as JSON."""
-    return _encoder.encode(message)
-
-
-def decode_request(data: bytes) -> LocalizeRequest:
-    """The body of `POST /v1/localize`. Raises MalformedMessage, BadNumber."""
-    return _decode(_request, data)
 
 
 def decode_video_request(data: bytes) -> VideoRequest:
@@ -85,26 +99,13 @@ def decode_video_request(data: bytes) -> VideoRequest:
     return _decode(_video_request, data)
 
 
-def decode_keypoints(frames: Sequence[msgspec.Raw], where: str) -> list[Keypoints]:
-    """Frames of a `TrackSpec`; `where` ends the message of what it raises: MalformedMessage, BadNumber."""
-    return _decode(_keypoints, b"[" + b",".join(frames) + b"]", where)
-
-
-def encode_keypoints(frames: Iterable[Keypoints]) -> list[msgspec.Raw]:
-    return [msgspec.Raw(_encoder.encode(frame)) for frame in frames]
-
-
-def decode_response(data: bytes) -> LocalizeResponse:
-    return _decode(_response, data)
-
-
-def _decode(decoder: _Decoder[T], data: bytes, where: str = "", malformed: str = "invalid_json") -> T:
+def _decode(decoder: _Decoder[T], data: bytes | msgspec.Raw, where: str = "", malformed: str = "invalid_json") -> T:
     try:
         return decoder.decode(data)
     except msgspec.ValidationError as error:
         raise _invalid(str(error), where) from None
     except msgspec.DecodeError as error:
-        raise _broken(str(error), data, malformed) from None
+        raise _broken(str(error), bytes(data), malformed) from None
     except UnicodeDecodeError:
         raise MalformedMessage("a text is not valid UTF-8", code=malformed) from None
     except RecursionError:

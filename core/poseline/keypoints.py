@@ -15,9 +15,9 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
-from poseline.codec import decode_keypoints, encode_keypoints
+from poseline.codec import JSON, Codec
 from poseline.errors import BadTimestamps, MalformedMessage, ShapeMismatch, TooShort
-from poseline.pose import FARTHEST, Coordinates, PoseSequence, check_numbers
+from poseline.pose import FARTHEST, PoseSequence, check_numbers
 from poseline.protocol import Keypoints, LocalizeRequest, TrackSpec
 from poseline.skeleton import Floats, SkeletonLayout
 from poseline.translation import coordinates_of, layout_of
@@ -63,13 +63,12 @@ def _bounds(dims: int) -> tuple[Floats, Floats]:
 
 
 def _unpack(poses: Sequence[bytes], layout: SkeletonLayout, dims: int, where: Where) -> Floats:
-    V = len(layout.joints)
-    size = V * (dims + 1) * 4
+    size = _packed_size(layout, dims)
     for i, pose in enumerate(poses):
         if len(pose) != size:
             what = f"packed keypoints have {len(pose)} bytes, layout {layout.name} in {dims} dimensions has {size}"
             raise ShapeMismatch(what + where(i), param="keypoints")
-    numbers = np.frombuffer(b"".join(poses), "<f4").reshape(-1, V, dims + 1)
+    numbers = np.frombuffer(b"".join(poses), "<f4").reshape(-1, len(layout.joints), dims + 1)
     if np.isnan(numbers.max()):
         missing = np.isnan(numbers).any(axis=-1, keepdims=True)
         numbers = np.where(missing, np.float32(0), numbers)
@@ -115,8 +114,8 @@ def _walk(kp: Keypoints, layout: SkeletonLayout, dims: int, where: str) -> list[
     return pose
 
 
-def read_tracks(request: LocalizeRequest) -> list[PoseSequence]:
-    """Every track of a recording on the recording's clock.
+def read_tracks(request: LocalizeRequest, codec: Codec = JSON) -> list[PoseSequence]:
+    """Every track of a recording on the recording's clock. codec: what the request came in.
 
     Raises TooShort, BadTimestamps, MalformedMessage and whatever layouts, coordinates and keypoints raise.
     """
@@ -127,7 +126,38 @@ def read_tracks(request: LocalizeRequest) -> list[PoseSequence]:
     if len(set(names)) != len(names):
         raise MalformedMessage("two tracks have the same track_id", param="tracks", code="invalid_message")
     clock = _clock(request)
-    return [_read_track(track, _times(track, clock, request.fps), layout, coordinates) for track in request.tracks]
+    sequences: list[PoseSequence] = []
+    for track, frames in zip(request.tracks, count_frames(request), strict=True):
+        where = f"track {track.track_id}"
+        if not frames:
+            raise TooShort(f"{where} holds no frame", param="tracks")
+        times = _times(track, frames, clock, request.fps)
+        poses = _read_poses(track, frames, codec, layout, coordinates.dims, where)
+        sequences.append(
+            PoseSequence(poses[..., :-1], poses[..., -1], times, layout, coordinates, track.track_id, where)
+        )
+    return sequences
+
+
+def count_frames(request: LocalizeRequest) -> list[int]:
+    """Frames of every track, told before any is read. Raises ShapeMismatch, and what layouts and coordinates raise."""
+    layout, dims = layout_of(request.layout), coordinates_of(request.coordinates).dims
+    counts: list[int] = []
+    for track in request.tracks:
+        frames, left = len(track.keypoints), 0
+        if isinstance(track.keypoints, bytes):
+            frames, left = divmod(frames, size := _packed_size(layout, dims))
+            if left:
+                what = f"track {track.track_id} is {len(track.keypoints)} bytes of packed keypoints, no multiple of {size}:"
+                what += f" layout {layout.name} in {dims} dimensions"
+                raise ShapeMismatch(what, param="keypoints")
+        counts.append(frames)
+    return counts
+
+
+def _packed_size(layout: SkeletonLayout, dims: int) -> int:
+    """Bytes of one packed pose."""
+    return len(layout.joints) * (dims + 1) * 4
 
 
 def _clock(request: LocalizeRequest) -> NDArray[np.float64] | None:
@@ -149,9 +179,9 @@ def _clock(request: LocalizeRequest) -> NDArray[np.float64] | None:
     return None
 
 
-def _times(track: TrackSpec, clock: NDArray[np.float64] | None, fps: float | None) -> NDArray[np.float64]:
+def _times(track: TrackSpec, frames: int, clock: NDArray[np.float64] | None, fps: float | None) -> NDArray[np.float64]:
     """Media time of every frame of one track."""
-    start, stop = track.start_frame, track.start_frame + len(track.keypoints)
+    start, stop = track.start_frame, track.start_frame + frames
     if not 0 <= start <= _LAST_FRAME:
         what = f"start_frame of track {track.track_id} is {start}, expected 0 to {_LAST_FRAME}"
         raise BadTimestamps(what, param="tracks")
@@ -163,20 +193,19 @@ def _times(track: TrackSpec, clock: NDArray[np.float64] | None, fps: float | Non
     return clock[start:stop]
 
 
-def _read_track(
-    track: TrackSpec, times: NDArray[np.float64], layout: SkeletonLayout, coordinates: Coordinates
-) -> PoseSequence:
-    where, frames = f"track {track.track_id}", len(track.keypoints)
-    if not frames:
-        raise TooShort(f"{where} holds no frame", param="tracks")
+def _read_poses(track: TrackSpec, frames: int, codec: Codec, layout: SkeletonLayout, dims: int, where: str) -> Floats:
+    """(frames, V, dims + 1), a slice at a time."""
+    packed, size = track.keypoints, _packed_size(layout, dims)
     parts: list[Floats] = []
     for begin in range(0, frames, _SLICE):
-        part = decode_keypoints(track.keypoints[begin : begin + _SLICE], f" ({where}, counted from frame {begin})")
-        parts.append(
-            read_keypoints(part, layout, coordinates.dims, lambda i, begin=begin: f" ({where}, frame {begin + i})")
-        )
-    poses = np.concatenate(parts)
-    return PoseSequence(poses[..., :-1], poses[..., -1], times, layout, coordinates, track.track_id, where)
+        end = min(begin + _SLICE, frames)
+        poses: Sequence[Keypoints | bytes]
+        if isinstance(packed, bytes):
+            poses = [packed[i * size : (i + 1) * size] for i in range(begin, end)]
+        else:
+            poses = codec.decode_keypoints(packed[begin:end], f" ({where}, counted from frame {begin})")
+        parts.append(read_keypoints(poses, layout, dims, lambda i, begin=begin: f" ({where}, frame {begin + i})"))
+    return np.concatenate(parts)
 
 
 def write_keypoints(joints: Floats, confidence: Floats) -> list[Keypoints]:
@@ -195,9 +224,11 @@ def pack_keypoints(joints: Floats, confidence: Floats) -> list[bytes]:
     return [frame.tobytes() for frame in numbers]
 
 
-def write_tracks(people: Mapping[str, PoseSequence]) -> list[TrackSpec]:
-    """The tracks of a recording whose people share one clock."""
-    return [
-        TrackSpec(name, encode_keypoints(write_keypoints(poses.joints, poses.confidence)))
-        for name, poses in people.items()
-    ]
+def write_tracks(people: Mapping[str, PoseSequence], codec: Codec = JSON) -> list[TrackSpec]:
+    """The tracks of a recording whose people share one clock, for a request in that encoding; in MessagePack packed."""
+    if codec.text:
+        return [
+            TrackSpec(name, codec.encode_keypoints(write_keypoints(poses.joints, poses.confidence)))
+            for name, poses in people.items()
+        ]
+    return [TrackSpec(name, b"".join(pack_keypoints(poses.joints, poses.confidence))) for name, poses in people.items()]

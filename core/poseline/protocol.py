@@ -77,7 +77,8 @@ _joint = {"anyOf": [{"type": "null"}, {"type": "array", "items": _number}]}
 
 
 class TrackSpec(Struct, frozen=True):
-    """One person of a recording: keypoints (frames × joints × (dims + optional confidence)); a null joint is missing.
+    """One person of a recording: keypoints (frames × joints × (dims + optional confidence)); a null joint is missing. Or
+    they are packed: the bytes of little-endian float32 (frames × joints × (dims + 1)), as in `Person`.
 
     Frames stay unread until `keypoints.read_tracks` turns them into arrays, a slice at a time: as Python's lists, an
     hour would weigh hundreds of megabytes and hold the interpreter for a second. `write_tracks` makes them.
@@ -85,9 +86,10 @@ class TrackSpec(Struct, frozen=True):
     """
 
     track_id: str
-    keypoints: Annotated[
-        list[msgspec.Raw], msgspec.Meta(extra_json_schema={"items": {"type": "array", "items": _joint}})
-    ]
+    keypoints: (
+        Annotated[list[msgspec.Raw], msgspec.Meta(extra_json_schema={"items": {"type": "array", "items": _joint}})]
+        | bytes
+    )
     start_frame: int = 0
 
 
@@ -243,11 +245,14 @@ class SessionStart(Struct, frozen=True, kw_only=True, tag="session.start"):
     client: ClientInfo | None = None
 
 
-class Person(Struct, frozen=True, gc=False):
-    """kp: joint by joint; or packed, as the bytes of little-endian float32 (joints × (dims + 1)), confidence last, where a
-    NaN marks its joint missing."""
+class Person(Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True):
+    """id: left out where the server is to tell people apart: for everybody of a session, or for nobody.
 
-    id: str
+    kp: joint by joint; or packed, as the bytes of little-endian float32 (joints × (dims + 1)), confidence last, where a
+    NaN marks its joint missing.
+    """
+
+    id: str | None = None
     kp: Keypoints | bytes
 
 
@@ -405,6 +410,15 @@ class TrackEnded(Numbered, kw_only=True, tag="track.ended"):
     reason: str
 
 
+class Tracks(Numbered, kw_only=True, tag="tracks"):
+    """From frame `client_seq` on (media time `t`), a frame's people are these, in its order, until the next such message;
+    null for who is not followed. Only where the client names nobody."""
+
+    client_seq: int
+    t: float
+    track_ids: list[str | None]
+
+
 class Flushed(Numbered, kw_only=True, tag="flushed"):
     t: float
 
@@ -451,6 +465,7 @@ ServerMessage = (
     | SegmentRetracted
     | TrackStarted
     | TrackEnded
+    | Tracks
     | Flushed
     | Warn
     | SessionDraining

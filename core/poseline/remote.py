@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 
 from poseline.client import ConnectionFailed, StreamClient, address, remote_error
-from poseline.codec import MSGPACK, Codec, decode_response, encode
+from poseline.codec import JSON, MSGPACK, Codec
 from poseline.credentials import Credential, bearer_of
 from poseline.decoding import DecodingOptions
 from poseline.errors import InputError
@@ -58,17 +58,22 @@ def timeline(people: Mapping[str, PoseSequence], *, packed: bool = False) -> lis
     for name, poses in people.items():
         keypoints = (pack_keypoints if packed else write_keypoints)(poses.joints, poses.confidence)
         for t, kp in zip(poses.timestamps, keypoints, strict=True):
-            at.setdefault(float(t), []).append(Person(name, kp))
+            at.setdefault(float(t), []).append(Person(id=name, kp=kp))
     return [Frame(t, at[t]) for t in sorted(at)]
 
 
-def request_for(people: Mapping[str, PoseSequence], options: LocalizeOptions | None = None) -> LocalizeRequest:
-    """The REST request for one recording of people who share one clock. Raises InputError where they do not."""
+def request_for(
+    people: Mapping[str, PoseSequence], options: LocalizeOptions | None = None, codec: Codec = JSON
+) -> LocalizeRequest:
+    """The REST request for one recording of people who share one clock, to be sent in that encoding.
+
+    Raises InputError where they do not.
+    """
     first = next(iter(people.values()))
     if any(not np.array_equal(one.timestamps, first.timestamps) for one in people.values()):
         raise InputError("the people of one request must share their timestamps")
     return LocalizeRequest(
-        tracks=write_tracks(people),
+        tracks=write_tracks(people, codec),
         layout=layout_spec(first),
         coordinates=describe(first.coordinates),
         timestamps=[float(t) for t in first.timestamps],
@@ -76,17 +81,18 @@ def request_for(people: Mapping[str, PoseSequence], options: LocalizeOptions | N
     )
 
 
-def localize(url: str, request: LocalizeRequest, key: str | None = None) -> LocalizeResponse:
-    """`POST` a recording. key: for a server that asks for one. Raises RemoteError, ConnectionFailed."""
+def localize(url: str, request: LocalizeRequest, codec: Codec = JSON, key: str | None = None) -> LocalizeResponse:
+    """`POST` a recording, in the encoding for which it was made. key: for a server that asks for one. Raises RemoteError,
+    ConnectionFailed."""
     url = address(url, "http", "/v1/localize")
-    headers = {"Content-Type": "application/json"} | bearer_of(key)
+    headers = {"Content-Type": codec.media_type, "Accept": codec.media_type} | bearer_of(key)
     try:
-        answer = httpx.post(url, content=encode(request), headers=headers, timeout=_TIMEOUT)
+        answer = httpx.post(url, content=codec.encode(request), headers=headers, timeout=_TIMEOUT)
     except httpx.HTTPError as error:
         raise ConnectionFailed(f"{url}: {error}") from None
     if answer.status_code != 200:
         raise remote_error(answer.content, answer.status_code, url)
-    return decode_response(answer.content)
+    return codec.decode_response(answer.content)
 
 
 @dataclass(frozen=True)

@@ -8,17 +8,19 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from time import monotonic
-from typing import Literal
 
 from msgspec import Struct
 
 from poseline import protocol
+from poseline_service.clock import ClockState, MediaClock, Verdict
 from poseline_service.settings import ServiceSettings
 
 _WARNINGS = {
     "late_frame": "frames came later than a newer one and were dropped",
     "duplicate_frame": "frames had the time of an earlier one and were dropped",
     "track_limit": "people were ignored because too many tracks are alive",
+    "clock_jump": "times the clock went back by more than gap_reset and ran on: everybody's tracks began anew",
+    "one_place": "frames show people without ids in one place, who cannot be told apart: name them, or send where they are",
 }
 
 
@@ -26,8 +28,7 @@ class Books(Struct, frozen=True):
     """What an account has written down, to travel. elapsed: seconds since the session began."""
 
     elapsed: float
-    first_t: float | None
-    last_t: float
+    clock: ClockState
     client_seq: int
     received: int
     late: int
@@ -45,15 +46,14 @@ class Account:
         settings: ServiceSettings,
         fps: float,
         post: Callable[[protocol.ServerMessage], None],
+        clock: MediaClock,
         books: Books | None = None,
     ) -> None:
         self._ack_frames, self._ack_seconds = settings.ack_frames, settings.ack_seconds
         self._fps = fps
         self._post = post
         self._began = self._acked_at = monotonic()
-        self._first_t: float | None = None
-        self.last_t = 0.0
-        """Media time of the newest accepted frame."""
+        self.clock = clock
         self.client_seq = -1
         """The newest frame that came, dropped or not."""
         self._received = self._late = self._unacked = self._grid_frames = 0
@@ -66,7 +66,7 @@ class Account:
 
     def _go_on(self, books: Books) -> None:
         self._began -= books.elapsed
-        self._first_t, self.last_t, self.client_seq = books.first_t, books.last_t, books.client_seq
+        self.client_seq = books.client_seq
         self._received, self._late, self._grid_frames = books.received, books.late, books.grid_frames
         self._busy_seconds = books.busy_seconds
         self._to_warn, self._warned = Counter(books.to_warn), set(books.warned)
@@ -74,8 +74,7 @@ class Account:
     def save(self) -> Books:
         return Books(
             monotonic() - self._began,
-            self._first_t,
-            self.last_t,
+            self.clock.save(),
             self.client_seq,
             self._received,
             self._late,
@@ -85,18 +84,22 @@ class Account:
             sorted(self._warned),
         )
 
-    def receive(self, t: float, client_seq: int) -> Literal["late_frame", "duplicate_frame"] | None:
-        """A frame came; why it is to be dropped, if it is."""
+    @property
+    def last_t(self) -> float:
+        """Media time of the newest accepted frame."""
+        return self.clock.newest or 0.0
+
+    def receive(self, t: float, client_seq: int) -> Verdict | None:
+        """A frame came: whether it is dropped, and why, or begins on a clock that was set."""
         self._received += 1
         self._unacked += 1
         self.client_seq = client_seq
-        if self._first_t is None:
-            self._first_t = t
-        elif t <= self.last_t:
+        verdict = self.clock.take(t)
+        if verdict in ("late_frame", "duplicate_frame"):
             self._late += 1
-            return "duplicate_frame" if t == self.last_t else "late_frame"
-        self.last_t = t
-        return None
+        elif wrong := self.clock.wrong_rate():
+            self._post(protocol.Warn(code="fps_mismatch", detail=wrong))
+        return verdict
 
     def accept(self, grid_frames: int) -> None:
         """Grid frames are on their way to the engine."""
@@ -150,12 +153,11 @@ class Account:
 
     def totals(self, segments: int) -> protocol.SessionClosed:
         """The last word of a session that ended well."""
-        media = 0.0 if self._first_t is None else self.last_t - self._first_t
         return protocol.SessionClosed(
             frames_received=self._received,
             frames_processed=self._received - self._late,
             frames_dropped=self._late,
-            media_seconds=round(media, 6),
+            media_seconds=round(self.clock.media, 6),
             wall_seconds=round(monotonic() - self._began, 3),
             segments=segments,
         )

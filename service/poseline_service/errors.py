@@ -47,6 +47,12 @@ class TooSlow(Silence):
     code = "too_slow"
 
 
+class DeadlineExceeded(InputError):
+    """The client did not want to wait any longer."""
+
+    code = "deadline_exceeded"
+
+
 class UnknownSession(NotFound):
     """No session of that name, or not with this token: the answer does not tell which."""
 

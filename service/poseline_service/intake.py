@@ -123,8 +123,13 @@ def _read(converter: PoseConverter, arrivals: Sequence[Arrival]) -> None:
     keypoints = [person.kp for arrival in arrivals for person in arrival.people]
 
     def where(i: int) -> str:
-        names = [(person.id, arrival.number) for arrival in arrivals for person in arrival.people]
-        return f" (track {names[i][0]}, frame {names[i][1]})"
+        places = [
+            (f"person {at}" if person.id is None else f"track {person.id}", arrival.number)
+            for arrival in arrivals
+            for at, person in enumerate(arrival.people)
+        ]
+        who, number = places[i]
+        return f" ({who}, frame {number})"
 
     if keypoints:
         read = read_keypoints(keypoints, converter.layout, converter.coordinates.dims, where)

@@ -13,11 +13,12 @@ import msgspec
 from fastapi import APIRouter, Header, Query, Request
 from starlette.responses import FileResponse, Response
 
-from poseline.codec import decode_response, decode_video_request, encode
+from poseline.codec import MEDIA_TYPES, decode_response, decode_video_request, encode
 from poseline.errors import InputError
 from poseline.formats.timelines import FORMATS, timeline_format
 from poseline.protocol import JobList, JobStatus, LocalizeRequest, LocalizeResponse, VideoRequest
 from poseline_service.access import needs
+from poseline_service.bodies import BodyFormat, content_coding, media_type
 from poseline_service.errors import UnknownJob, UnsupportedEncoding, UnsupportedMedia
 from poseline_service.jobs import UPLOAD, Job, Source
 from poseline_service.openapi import body_of, result_of
@@ -28,6 +29,7 @@ from poseline_service.uploads import Patience, Upload, receive, safe_name
 
 router = APIRouter(prefix="/v1/jobs", dependencies=[needs("jobs")])
 _LONGEST_KEY = 255
+_VIDEO = ("multipart/form-data", "application/octet-stream")
 
 
 def _runtime(request: Request) -> Runtime:
@@ -55,18 +57,18 @@ async def submit(
 ) -> Response:
     runtime = _runtime(request)
     settings, model = runtime.settings, runtime.admit()
-    kind, encoding = _kind(request)
-    if video := kind != "application/json":
+    form = _form(request)
+    if form is None:
         check_video(settings)
     with runtime.jobs.arriving() as folder:
-        limit = settings.video_bytes if video else settings.job_bytes
+        limit = settings.video_bytes if form is None else settings.job_bytes
         patience = Patience(settings.idle_seconds, settings.upload_rate)
         upload = await receive(request, folder, UPLOAD, limit, patience)
         source: Source
-        if video:
+        if form is None:
             source = VideoSource(settings.for_jobs(), _wanted(upload, people, model), upload.digest)
         else:
-            source = RecordingSource(settings.for_jobs(), encoding, upload.digest)
+            source = RecordingSource(settings.for_jobs(), form, upload.digest)
         account = runtime.access.account(request.state.principal)
         job = runtime.jobs.submit(source, folder, model, upload.source, key, _owner(request), account.spend)
     answer = _told(job, 202)
@@ -74,16 +76,17 @@ async def submit(
     return answer
 
 
-def _kind(request: Request) -> tuple[str, str]:
-    """Content type and encoding. Raises UnsupportedMedia, UnsupportedEncoding."""
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    known = ("application/json", "multipart/form-data", "application/octet-stream")
-    if kind not in known and not kind.startswith("video/"):
-        raise UnsupportedMedia(f"content type is {kind or 'missing'}, expected {', '.join(known)} or video/…")
-    encoding = request.headers.get("content-encoding", "identity").strip().lower()
-    if encoding != "identity" and not (encoding == "gzip" and kind == known[0]):
-        raise UnsupportedEncoding(f"content encoding is {encoding}, expected none (or gzip of JSON)")
-    return kind, encoding
+def _form(request: Request) -> BodyFormat | None:
+    """How a recording is written; None for a video. Raises UnsupportedMedia, UnsupportedEncoding."""
+    kind, coding = media_type(request), content_coding(request)
+    if kind in MEDIA_TYPES:
+        return BodyFormat.of(request)
+    if kind not in _VIDEO and not kind.startswith("video/"):
+        known = ", ".join((*MEDIA_TYPES, *_VIDEO))
+        raise UnsupportedMedia(f"content type is {kind or 'missing'}, expected {known} or video/…")
+    if coding != "identity":
+        raise UnsupportedEncoding(f"content encoding is {coding}, expected none (but for recordings)")
+    return None
 
 
 def _wanted(upload: Upload, people: int | None, model: LoadedModel) -> VideoRequest:

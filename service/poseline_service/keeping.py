@@ -23,6 +23,7 @@ from poseline_service.errors import SessionExpired, StoreUnavailable
 from poseline_service.logging import log
 from poseline_service.metrics import Metrics
 from poseline_service.outbox import OutboxState
+from poseline_service.people import PeopleState
 from poseline_service.states import State, StateStore
 from poseline_service.tracks import TrackState
 
@@ -46,6 +47,7 @@ class SavedSession(Struct, frozen=True):
     announced: list[str]
     finals: int
     over: tuple[int, str] | None
+    people: PeopleState
 
 
 class Holder(Protocol):

@@ -25,7 +25,7 @@ from poseline.translation import rounded
 from poseline_service.logging import log
 
 LASTING, PASSING = 1024, 128
-"""Messages kept for who comes back: those of segments, people and errors; and scores, acknowledgements, updates."""
+"""Messages kept for who comes back: of segments, people and errors; and scores, acknowledgements, updates, who is who."""
 _UNHEARD = 120.0
 """Seconds after which a message was heard, or its connection would have been given up long ago."""
 
@@ -66,7 +66,7 @@ class OutboxState(Struct, frozen=True):
     passing: list[tuple[int, bytes]]
 
 
-_PASSING = (protocol.Scores, protocol.Ack, protocol.SegmentUpdated)
+_PASSING = (protocol.Scores, protocol.Ack, protocol.SegmentUpdated, protocol.Tracks)
 """Messages whose time is soon over."""
 _BINDING = (protocol.SegmentFinal, protocol.SegmentRetracted)
 

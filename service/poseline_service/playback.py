@@ -20,6 +20,7 @@ from poseline.segments import SegmentEvent
 from poseline.skeleton import Floats
 from poseline.translation import decoding_options
 from poseline_service.answers import Heard, answer
+from poseline_service.bodies import BodyFormat
 from poseline_service.metrics import Metrics
 from poseline_service.offline import OfflinePlayback
 from poseline_service.recordings import Recording, read_recording
@@ -40,14 +41,17 @@ class RecordingLocalizer:
         self._reading, self._playing = asyncio.Semaphore(1), asyncio.Semaphore(1)
 
     async def localize(
-        self, body: bytes, encoding: str, model: LoadedModel, request_id: str, spend: Callable[[int], None]
+        self, body: bytes, form: BodyFormat, model: LoadedModel, request_id: str, spend: Callable[[int], None]
     ) -> LocalizeResponse:
         """spend: hears how many frames there are, and may raise. Raises that, whatever is wrong with the request,
         Overloaded, EngineFailure."""
         came = perf_counter()
-        async with self._reading:
-            begun = perf_counter()
-            recording = await asyncio.to_thread(read_recording, body, encoding, model, self._settings)
+        await self._reading.acquire()
+        begun = perf_counter()
+        reading = asyncio.ensure_future(asyncio.to_thread(read_recording, body, form, model, self._settings))
+        # A thread goes on, whoever gives up waiting for it.
+        reading.add_done_callback(lambda _: self._reading.release())
+        recording = await asyncio.shield(reading)
         spend(sum(map(len, recording.tracks)))
         return await self.play(recording, model, request_id, (came, begun))
 

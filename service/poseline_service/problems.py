@@ -45,6 +45,7 @@ _KINDS: Mapping[type[domain.PoselineError], tuple[int, int]] = {
     errors.Unauthorized: (401, 4401),
     errors.Forbidden: (403, 1008),
     errors.RateLimited: (429, 4429),
+    errors.DeadlineExceeded: (504, 1011),
 }
 """Error → (HTTP status, close code); an error that is not listed is as its nearest listed ancestor."""
 

@@ -6,21 +6,21 @@ a while and holds no session state: call it in a thread.
 
 from __future__ import annotations
 
-import zlib
 from dataclasses import dataclass
+from math import inf
 
 import numpy as np
 from numpy.typing import NDArray
 
-from poseline.codec import decode_request
-from poseline.errors import BadTimestamps, InputError, MalformedMessage, ModeUnavailable, TooLarge
-from poseline.keypoints import read_tracks
+from poseline.errors import BadTimestamps, InputError, ModeUnavailable, TooLarge
+from poseline.keypoints import count_frames, read_tracks
 from poseline.manifest import ModelManifest
 from poseline.online import class_mask, open_converter
 from poseline.pose import PoseSequence, has_scale
 from poseline.protocol import LocalizeRequest, Notice
 from poseline.skeleton import Floats
 from poseline.translation import decoding_options
+from poseline_service.bodies import BodyFormat
 from poseline_service.outline import check_outline
 from poseline_service.settings import ServiceSettings
 from poseline_service.tracks import LATEST, SCALE_SECONDS, LoadedModel, check_name, no_scale, notices
@@ -46,14 +46,14 @@ class Recording:
         return [one.timestamps for one in self.tracks] if self.clock is None else [self.clock]
 
 
-def read_recording(body: bytes, encoding: str, model: LoadedModel, settings: ServiceSettings) -> Recording:
+def read_recording(body: bytes, form: BodyFormat, model: LoadedModel, settings: ServiceSettings) -> Recording:
     """Raises whatever is wrong with the request."""
-    text = _decompress(body, settings.decompressed_bytes) if encoding == "gzip" else body
-    check_outline(text, settings.max_frames)
-    request = decode_request(text)
+    text = form.decompress(body, settings.decompressed_bytes)
+    check_outline(text, form.codec, settings.max_frames)
+    request = form.codec.decode_request(text)
     check_request(request, model)
     _check_size(request, settings)
-    return native_recording(request, read_tracks(request), model, settings)
+    return native_recording(request, read_tracks(request, form.codec), model, settings)
 
 
 def check_request(request: LocalizeRequest, model: LoadedModel) -> None:
@@ -91,19 +91,6 @@ def native_recording(
     return Recording(request, tracks, poses, warnings, clock)
 
 
-def _decompress(body: bytes, limit: int) -> bytes:
-    inflate = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
-    try:
-        text = inflate.decompress(body, limit + 1)
-    except zlib.error as error:
-        raise MalformedMessage(f"the body is not gzip: {error}", code="invalid_encoding") from None
-    if len(text) > limit:
-        raise TooLarge(f"the body decompresses to more than {limit} bytes", code="decompressed_too_large")
-    if not inflate.eof or inflate.unused_data:
-        raise MalformedMessage("the gzip body is cut off or followed by more data", code="invalid_encoding")
-    return text
-
-
 def _check_names(request: LocalizeRequest) -> None:
     for track in request.tracks:
         check_name(track.track_id, "track_id")
@@ -118,8 +105,8 @@ def _check_options(request: LocalizeRequest, manifest: ModelManifest) -> None:
         raise ModeUnavailable(what, param="options.mode")
     if options.max_segments is not None and options.max_segments < 1:
         raise InputError(f"max_segments is {options.max_segments}, expected 1 or more", param="options.max_segments")
-    if not options.frame_scores_hz > 0:
-        what = f"frame_scores_hz is {options.frame_scores_hz}, expected more than 0"
+    if not 0 < options.frame_scores_hz < inf:
+        what = f"frame_scores_hz is {options.frame_scores_hz:g}, expected a number over 0"
         raise InputError(what, param="options.frame_scores_hz")
 
 
@@ -139,7 +126,7 @@ def _check_size(request: LocalizeRequest, settings: ServiceSettings) -> None:
     if len(request.tracks) > settings.tracks_per_session:
         what = f"the request holds {len(request.tracks)} tracks, the limit is {settings.tracks_per_session}"
         raise TooLarge(what, param="tracks", code="too_many_tracks")
-    frames = sum(len(track.keypoints) for track in request.tracks)
+    frames = sum(count_frames(request))
     if frames > settings.max_frames:
         what = f"the request holds {frames} frames in all, the limit is {settings.max_frames}"
         raise TooLarge(what, param="tracks", code="too_many_frames")

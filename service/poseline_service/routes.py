@@ -9,17 +9,16 @@ from __future__ import annotations
 import asyncio
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Header, Query, Request
 from msgspec import json
 from starlette.responses import Response
 
-from poseline.codec import encode
-from poseline.errors import TooLarge
 from poseline.manifest import ModelManifest
 from poseline.protocol import LocalizeRequest, LocalizeResponse, Ticket
 from poseline.skeleton import BODY16, LAYOUTS, SkeletonLayout, conversion, layout
 from poseline_service.access import TICKET_SECONDS, anybody, needs
-from poseline_service.errors import ModelLoading, UnsupportedEncoding, UnsupportedMedia
+from poseline_service.bodies import BodyFormat, answer_codec, read_body
+from poseline_service.errors import DeadlineExceeded, ModelLoading
 from poseline_service.openapi import body_of, result_of
 from poseline_service.runtime import Runtime
 from poseline_service.tracks import LoadedModel
@@ -28,6 +27,8 @@ router = APIRouter()
 _callers = APIRouter(dependencies=[needs(None)])
 """What whoever has any scope may ask."""
 DEMO_SECONDS = 120.0
+Deadline = Annotated[int | None, Header(alias="X-Request-Timeout-Ms", ge=1, le=60_000)]
+"""What takes longer than that is better asked for as a job."""
 
 
 def _runtime(request: Request) -> Runtime:
@@ -66,39 +67,17 @@ async def readyz(request: Request) -> Response:
     responses=result_of(LocalizeResponse),
 )
 @router.post("/localize", dependencies=[needs("localize")], include_in_schema=False)
-async def localize(request: Request) -> Response:
+async def localize(request: Request, milliseconds: Deadline = None) -> Response:
     runtime = _runtime(request)
-    model = runtime.admit()
-    encoding = _encoding(request)
-    body = await _body(request, runtime.settings.body_bytes)
+    model, form, codec = runtime.admit(), BodyFormat.of(request), answer_codec(request)
     spend = runtime.access.account(request.state.principal).spend
-    answer = await runtime.recordings.localize(body, encoding, model, request.state.request_id, spend)
-    return Response(encode(answer), media_type="application/json")
-
-
-def _encoding(request: Request) -> str:
-    """The body's encoding. Raises UnsupportedMedia, UnsupportedEncoding."""
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind != "application/json":
-        raise UnsupportedMedia(f"content type is {kind or 'missing'}, expected application/json")
-    encoding = request.headers.get("content-encoding", "identity").strip().lower()
-    if encoding not in ("identity", "gzip"):
-        raise UnsupportedEncoding(f"content encoding is {encoding}, expected gzip or none")
-    return encoding
-
-
-async def _body(request: Request, limit: int) -> bytes:
-    """Read no more than `limit` bytes. Raises TooLarge."""
-    declared = request.headers.get("content-length", "")
-    body = bytearray()
-    if not (declared.isdigit() and int(declared) > limit):
-        async for chunk in request.stream():
-            body += chunk
-            if len(body) > limit:
-                break
-        else:
-            return bytes(body)
-    raise TooLarge(f"the body is larger than {limit} bytes")
+    try:
+        async with asyncio.timeout(milliseconds and milliseconds / 1000):
+            body = await read_body(request, runtime.settings.body_bytes)
+            answer = await runtime.recordings.localize(body, form, model, request.state.request_id, spend)
+    except TimeoutError:
+        raise DeadlineExceeded(f"there is no answer after {milliseconds} ms") from None
+    return Response(codec.encode(answer), media_type=codec.media_type)
 
 
 # --- streams ------------------------------------------------------------------------------------------------------
@@ -112,7 +91,7 @@ async def _body(request: Request, limit: int) -> bytes:
 )
 async def ticket(request: Request) -> Response:
     sold = await _runtime(request).access.sell(request.state.principal)
-    body = encode(Ticket(sold, TICKET_SECONDS))
+    body = json.encode(Ticket(sold, TICKET_SECONDS))
     return Response(body, 201, {"Cache-Control": "no-store"}, media_type="application/json")
 
 

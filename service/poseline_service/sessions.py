@@ -39,16 +39,18 @@ from poseline.errors import (
 from poseline.segments import Forced, SegmentEvent
 from poseline.translation import coordinates_of, layout_of
 from poseline_service.account import Account
+from poseline_service.clock import MediaClock
 from poseline_service.errors import OutOfOrder, RateLimited, Superseded
 from poseline_service.intake import Arrival
 from poseline_service.keeping import Holding, SavedSession
 from poseline_service.metrics import Metrics
 from poseline_service.options import SessionOptions
 from poseline_service.outbox import Outbox, segment_message
+from poseline_service.people import People
 from poseline_service.problems import close_code, error_message
 from poseline_service.scheduler import Told
 from poseline_service.settings import ServiceSettings
-from poseline_service.tracks import LATEST, LoadedModel, Track, check_name, no_scale, notices
+from poseline_service.tracks import LATEST, LoadedModel, Track, no_scale, notices
 
 
 class Link(Protocol):
@@ -143,7 +145,17 @@ class Session:
         """The connection is gone, or is to go: whom to tell when the session is saved."""
         self.over: tuple[int, str] | None = saved.over if saved else None
         """How the session ended (close code, reason), once all that there was to say has been posted."""
-        self._account = Account(settings, manifest.fps, outbox.post, saved.books if saved else None)
+        gap_reset = self._options.gap_reset
+        clock = MediaClock(gap_reset, start.fps, saved.books.clock if saved else None)
+        self._account = Account(settings, manifest.fps, outbox.post, clock, saved.books if saved else None)
+        self._people = People(
+            self.converter.coordinates,
+            gap_reset,
+            settings.tracks_per_session,
+            outbox.post,
+            self._account.warn,
+            saved.people if saved else None,
+        )
         self._resumed = saved is not None
         self._done_with = self._account.client_seq
         if holding.durable:
@@ -242,9 +254,7 @@ class Session:
         if len(frame.people) > limit:
             what = f"frame {number} holds {len(frame.people)} people, the limit is {limit}"
             raise TooLarge(what, param="people", code="too_many_people")
-        for person in frame.people:
-            if person.id not in self._tracks:
-                check_name(person.id, "id")
+        self._people.check(frame, number, self._tracks)
 
     # --- steps ----------------------------------------------------------------------------------------------------
 
@@ -286,7 +296,11 @@ class Session:
             return self._pending == 0
         if step.poses is None or not self._link.writable:
             return False
-        return self._pending == 0 or (self._pending < self._settings.queue_frames and not self._absent(step.t))
+        if self._pending == 0:
+            return True
+        if self._pending >= self._settings.queue_frames or self._account.clock.judge(step.t) == "clock_jump":
+            return False
+        return not self._absent(step.t)
 
     def _absent(self, now: float) -> list[Track]:
         """Who will have left when a frame of that media time comes."""
@@ -299,17 +313,23 @@ class Session:
         return absent
 
     def _push(self, step: Arrival) -> None:
-        if dropped := self._account.receive(step.t, step.number):
-            self._drop(dropped)
+        verdict = self._account.receive(step.t, step.number)
+        if verdict == "clock_jump":
+            self._account.warn(verdict)
+            self._leave(list(self._tracks.values()), verdict)
+            self._people.forget()
+            self._all_here_until = -inf
+        elif verdict:
+            self._drop(verdict)
             return
-        for track in self._absent(step.t):
-            del self._tracks[track.name]
-            self._end_track(track, "track_end", "absent")
+        else:
+            self._leave(self._absent(step.t), "absent")
         assert step.poses is not None  # or it could not be done yet
-        for person, pose, whole in zip(step.people, step.poses, step.whole, strict=True):
-            track = self._tracks.get(person.id) or self._open(person.id, step.t)
+        for name, pose, whole in zip(self._people.names(step, step.poses), step.poses, step.whole, strict=True):
+            track = None if name is None else self._tracks.get(name) or self._open(name, step.t)
             if track is None:
-                self._drop("track_limit")
+                if pose[:, 3].any():  # who shows nothing and has no name is nobody
+                    self._drop("track_limit")
                 continue
             push = track.push(step.t, pose, whole)
             if push.frames:
@@ -319,6 +339,11 @@ class Session:
                 self._drop(push.dropped)  # the same person twice in one frame
             if track.lacks_scale():
                 self._warn(no_scale(track.name))
+
+    def _leave(self, tracks: Sequence[Track], reason: str) -> None:
+        for track in tracks:
+            del self._tracks[track.name]
+            self._end_track(track, "track_end", reason)
 
     def _open(self, name: str, t: float) -> Track | None:
         """A track for a newcomer, or None where there is no room for one."""
@@ -483,6 +508,7 @@ class Session:
             sorted(self._announced),
             self._finals,
             self.over,
+            self._people.save(),
         )
 
     def _saved(self, error: PoselineError | None, newest: int, acknowledgement: protocol.Ack | None) -> None:

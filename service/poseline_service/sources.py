@@ -1,4 +1,4 @@
-"""What a job is made of: a long recording as JSON, or a video, in which the video room finds the people.
+"""What a job is made of: a long recording, or a video, in which the video room finds the people.
 
 The one door to `poseline_video`, which is imported when the first video comes: without it, or without its pose model, a
 server refuses videos and does all else.
@@ -20,6 +20,7 @@ from poseline.codec import encode
 from poseline.errors import ExtractionCancelled, InputError, TooLarge
 from poseline.keypoints import write_keypoints
 from poseline.protocol import CoordinatesSpec, JobKind, LocalizeRequest, Notice, VideoRequest
+from poseline_service.bodies import BodyFormat
 from poseline_service.errors import VideoUnavailable
 from poseline_service.jobs import POSES, UPLOAD, Told
 from poseline_service.recordings import Recording, check_request, native_recording, read_recording
@@ -49,20 +50,20 @@ def check_video(settings: ServiceSettings) -> None:
 
 @dataclass(frozen=True)
 class RecordingSource:
-    """A `LocalizeRequest` as it came; encoding: `gzip` or none."""
+    """A `LocalizeRequest` as it came."""
 
     settings: ServiceSettings
-    encoding: str
+    form: BodyFormat
     digest: str
     kind: JobKind = "recording"
     reading: float = 0.1
 
     @property
     def fingerprint(self) -> bytes:
-        return f"{self.kind} {self.encoding} {self.digest}".encode()
+        return f"{self.kind} {self.form.codec.media_type} {self.form.coding} {self.digest}".encode()
 
     def read(self, model: LoadedModel, folder: JobFolder, progress: Told) -> Recording:
-        return read_recording((folder.path / UPLOAD).read_bytes(), self.encoding, model, self.settings)
+        return read_recording((folder.path / UPLOAD).read_bytes(), self.form, model, self.settings)
 
     def cancel(self) -> None:
         """It takes seconds."""

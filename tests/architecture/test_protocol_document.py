@@ -38,7 +38,7 @@ def codes() -> set[str]:
     assert poseline.client, poseline_service.errors  # imported, so that their errors are among the subclasses
     ours = {kind.code for kind in kinds(PoselineError) if kind.__module__.startswith("poseline")}
     found = {one for source in SOURCES for like in LITERALS for one in re.findall(like, source, re.MULTILINE)}
-    return ours | found | {"http_error", "track_limit"}
+    return ours | found | {"http_error", "track_limit", "clock_jump"}
 
 
 def fields() -> set[str]:

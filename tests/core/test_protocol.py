@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from msgspec import UNSET, UnsetType
 
 from poseline import protocol
-from poseline.codec import CODECS, JSON, MSGPACK, Codec, decode_request, encode, encode_keypoints, schemas
+from poseline.codec import CODECS, JSON, MSGPACK, Codec, decode_request, encode, schemas
 from poseline.decoding import DecodingOptions
 from poseline.errors import (
     BadConfidence,
@@ -50,7 +50,9 @@ joints = st.none() | st.lists(numbers, min_size=3, max_size=4)
 frames = st.builds(
     Frame,
     numbers,
-    st.lists(st.builds(Person, st.text(), st.binary(max_size=8) | st.lists(joints, max_size=4)), max_size=3),
+    st.lists(
+        st.builds(Person, id=st.none() | st.text(), kp=st.binary(max_size=8) | st.lists(joints, max_size=4)), max_size=3
+    ),
 )
 client_messages = st.one_of(
     st.builds(Frames, st.integers(0, 2**53), st.lists(frames, max_size=3)),
@@ -112,7 +114,7 @@ def test_a_broken_binary_message_has_its_own_code(data: bytes) -> None:
 
 
 def test_packed_keypoints_are_bytes_in_one_encoding_and_base64_in_the_other() -> None:
-    message = Frames(0, [Frame(0.0, [Person("p1", bytes(range(8)))])])
+    message = Frames(0, [Frame(0.0, [Person(id="p1", kp=bytes(range(8)))])])
     assert bytes(range(8)) in MSGPACK.encode(message)
     assert b'"kp":"AAECAwQFBgc="' in JSON.encode(message)
     assert JSON.decode_client(JSON.encode(message)) == message
@@ -265,7 +267,7 @@ def test_a_nan_anywhere_marks_its_joint_missing(place: int) -> None:
 
 
 def track(name: str, frames: list[Any], start_frame: int = 0) -> TrackSpec:
-    return TrackSpec(name, encode_keypoints(frames), start_frame)
+    return TrackSpec(name, JSON.encode_keypoints(frames), start_frame)
 
 
 def request(**changes: Any) -> LocalizeRequest:

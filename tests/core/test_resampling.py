@@ -1,11 +1,12 @@
 from itertools import pairwise
+from random import Random
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from poseline.resampling import HOLD, FrameGrid, GridFrame
+from poseline.resampling import HOLD, TOLERANCE, FrameGrid, GridFrame
 from poseline.skeleton import BODY16
 
 
@@ -84,6 +85,37 @@ def test_a_missing_joint_is_held_then_stands_at_its_parent() -> None:
 def test_nothing_seen_at_all_is_still_a_number() -> None:
     (frame,) = FrameGrid().push(0.0, pose(5.0, confidence=0.0)).frames
     assert np.isfinite(frame.pose).all()
+
+
+@given(st.floats(5, 120), st.floats(0, 0.45), st.randoms(use_true_random=False))
+def test_any_rate_and_jitter_give_the_same_motion(fps: float, jitter: float, random: Random) -> None:
+    times = [(k + random.uniform(-jitter, jitter)) / fps for k in range(int(3 * fps))]
+    frames = run(times)
+    found = np.array([f.t for f in frames])
+    np.testing.assert_allclose(np.diff(found), 1 / 30, atol=1e-9)
+    # A pose may come up to TOLERANCE after its own time, and then is taken as it is; all else is interpolated.
+    np.testing.assert_allclose([f.pose[0, 0] for f in frames], found, atol=TOLERANCE + 1e-5)
+    assert times[-1] - found[-1] < 1 / 30
+
+
+@given(st.lists(st.floats(0, 10).map(lambda t: round(t, 1)), min_size=1, max_size=60))
+def test_what_is_late_or_twice_there_changes_nothing(times: list[float]) -> None:
+    rising = [t for i, t in enumerate(times) if t > max(times[:i], default=-1.0)]
+    grid = FrameGrid()
+    pushes = [grid.push(t, pose(t)) for t in times]
+    assert sum(push.dropped is None for push in pushes) == len(rising)
+    found = [frame for push in pushes for frame in push.frames]
+    alone = run(rising)
+    assert [(f.t, f.first) for f in found] == [(f.t, f.first) for f in alone]
+    assert all((a.pose == b.pose).all() for a, b in zip(found, alone, strict=True))
+
+
+@given(st.floats(0.1, 10), st.floats(0.1, 20), st.integers(-1000, 1000))
+def test_a_gap_begins_anew_only_if_it_is_longer_than_gap_reset(gap_reset: float, gap: float, begin: int) -> None:
+    frames = run([begin, begin + gap], gap_reset=gap_reset)
+    anew = begin + gap - begin > gap_reset
+    assert [f.first for f in frames[1:]] == ([True] if anew else [False] * (len(frames) - 1))
+    assert anew or len(frames) == pytest.approx(1 + gap * 30, abs=1.1)
 
 
 @given(st.lists(st.floats(0.001, 3.0), min_size=1, max_size=60))

@@ -165,7 +165,7 @@ def test_a_scope_opens_its_routes_alone(house: House) -> None:
     assert code_of(house.get("/v1/jobs", house.keys["one"])) == (403, "forbidden_scope")
     assert house.get("/v1/models", house.keys["one"]).status_code == 200
     assert house.get("/openapi.json", house.keys["one"]).status_code == 200
-    assert localize(house.url, request_of(1, 30), house.keys["all"]).segments is not None
+    assert localize(house.url, request_of(1, 30), key=house.keys["all"]).segments is not None
 
 
 async def test_a_stream_needs_its_scope(house: House) -> None:
@@ -347,9 +347,9 @@ async def test_a_key_opens_so_many_streams(house: House) -> None:
 
 async def test_a_quota_is_of_frames_however_they_come(house: House) -> None:
     key = house.keys["small"]
-    localize(house.url, request_of(1, 60), key)
+    localize(house.url, request_of(1, 60), key=key)
     with pytest.raises(RemoteError) as told:
-        localize(house.url, request_of(1, 60), key)
+        localize(house.url, request_of(1, 60), key=key)
     assert told.value.code == "quota_exceeded"
     async with connect(house.ws, additional_headers=bearer(key)) as socket:
         await started(socket)
@@ -492,9 +492,8 @@ def test_no_credential_reaches_the_log(models: Path, tmp_path: Path) -> None:
     for credential in (house.keys["all"], secret, wrong, token(-100)):
         house.get("/v1/models", credential)
     with socket.create_connection(("127.0.0.1", house.server.port)) as caller:
-        caller.sendall(
-            f"GET /v1/stream?ticket={ticket}x HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n".encode()
-        )
+        head = f"GET /v1/stream?ticket={ticket}x HTTP/1.1\r\nHost: localhost\r\n"
+        caller.sendall((head + "Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n").encode())
         caller.recv(4096)
     log = house.server.stop()
     assert log.count('"event": "denied"') == 3

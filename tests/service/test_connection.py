@@ -23,8 +23,9 @@ from poseline_service.sessions import Session
 from poseline_service.settings import ServiceSettings
 
 HANDSHAKE = (
-    b"GET /v1/stream HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
-    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Protocol: poseline.v1.msgpack\r\n\r\n"
+    b"GET /v1/stream HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+    b"Sec-WebSocket-Protocol: poseline.v1.msgpack\r\n\r\n"
 )
 
 
@@ -150,7 +151,7 @@ async def test_a_drain_is_not_turned_into_an_error_by_what_was_not_yet_read(mode
     async with house(models) as runtime:
         connection, transport = await connected(runtime)
         await turns()
-        connection.data_received(message(Frames(0, [Frame(0.0, [Person("p1", b"")])])))
+        connection.data_received(message(Frames(0, [Frame(0.0, [Person(id="p1", kp=b"")])])))
         connection.drain(Draining("going", retry_after=1.0))  # before the intake has seen the bad one
         await turns(20)
         assert b"session.closed" in transport.written

@@ -193,7 +193,7 @@ async def test_late_and_duplicate_frames_are_dropped_with_one_warning_each(serve
 
 async def test_the_33rd_track_is_announced_and_ignored(server: ServerProcess) -> None:
     kp = frames_of(1, 1)[0].people[0].kp
-    crowd = [Frame(t / 30, [Person(f"p{t}-{i}", kp) for i in range(16)]) for t in range(3)]
+    crowd = [Frame(t / 30, [Person(id=f"p{t}-{i}", kp=kp) for i in range(16)]) for t in range(3)]
     heard = await conversation(server, crowd, chunk=1)
     assert sum(isinstance(one, protocol.TrackStarted) for one in heard) == 32
     assert sum(one.count or 0 for one in heard if isinstance(one, protocol.Warn) and one.code == "track_limit") == 16
@@ -204,7 +204,7 @@ async def test_another_layout_is_converted_and_said_to_be(server: ServerProcess)
     async with StreamClient(server.ws, layout="coco17") as client:
         conversion = client.started.layout_conversion
         assert (conversion.source, conversion.target, conversion.approximate) == ("coco17", "body16", True)
-        heard = [message async for message in play(client, [Frame(0.0, [Person("a", kp)])])]
+        heard = [message async for message in play(client, [Frame(0.0, [Person(id="a", kp=kp)])])]
     assert isinstance(heard[0], protocol.Warn)
     assert heard[0].code == "layout_approximate"
 
@@ -242,7 +242,7 @@ KP = frames_of(1, 1)[0].people[0].kp
 
 
 def one_frame(kp: Any, t: float = 0.0) -> str:
-    return encode(Frames(0, [Frame(t, [Person("p1", kp)])])).decode()
+    return encode(Frames(0, [Frame(t, [Person(id="p1", kp=kp)])])).decode()
 
 
 def start(**changes: Any) -> str:
@@ -283,7 +283,7 @@ WRONG: dict[str, tuple[list[str | bytes], str, int]] = {
     "fps": ([start(fps=0)], "invalid_input", 4422),
     "65 frames": ([START, encode(Frames(0, [Frame(i / 30, []) for i in range(65)])).decode()], "too_many_frames", 1009),
     "17 people": (
-        [START, encode(Frames(0, [Frame(0.0, [Person(f"p{i}", KP) for i in range(17)])])).decode()],
+        [START, encode(Frames(0, [Frame(0.0, [Person(id=f"p{i}", kp=KP) for i in range(17)])])).decode()],
         "too_many_people",
         1009,
     ),
@@ -316,7 +316,7 @@ async def test_what_came_before_an_error_is_scored_and_finished(server: ServerPr
     expected = await conversation(server, frames[:90])
     cut = [one for one in expected if isinstance(one, SegmentFinal) and one.forced == "close"]
     assert cut  # a segment is open where the bad frame comes
-    bad = [*frames[:90], Frame(frames[90].t, [Person("p1", KP[:-1])])]
+    bad = [*frames[:90], Frame(frames[90].t, [Person(id="p1", kp=KP[:-1])])]
     async with connect(server.ws) as socket:
         await socket.send(START)
         await socket.send(encode(Frames(0, bad[:60])).decode())
@@ -355,7 +355,7 @@ async def test_bad_packed_keypoints_end_their_own_stream(
     good = frames_of(5, 1)[0]
     async with opened(server) as bystander, opened(server) as culprit:
         await bystander.send([good])
-        await culprit.send([good, Frame(1 / 30, [Person("p1", kp)]), Frame(2 / 30, [])])
+        await culprit.send([good, Frame(1 / 30, [Person(id="p1", kp=kp)]), Frame(2 / 30, [])])
         await culprit.close()
         with pytest.raises(RemoteError, match="frame 1") as caught:
             await drained(culprit)

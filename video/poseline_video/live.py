@@ -111,5 +111,5 @@ def _frame(frame: ExtractedFrame) -> Frame:
     people: list[Person] = []
     for one in frame.people:
         [keypoints] = pack_keypoints(one.world[None, :, :3], one.world[None, :, 3].clip(0, 1).astype(np.float32))
-        people.append(Person(one.id, keypoints))
+        people.append(Person(id=one.id, kp=keypoints))
     return Frame(frame.t, people)

@@ -1,78 +1,39 @@
 """People over time: who of this picture is who of the last. MediaPipe gives no identities.
 
-Poses are compared by object keypoint similarity (OKS), the measure of the COCO keypoint evaluation (cocodataset.org,
-"Keypoint Evaluation"): the mean over joints of exp(-d² / (2 s² k²)), d the distance, s² the person's area, k twice the
-joint's standard deviation among annotators. A track expects its person where it was last seen, moved on at its last
-speed; expectation and sight are assigned to each other by the Hungarian method. The longer unseen, the wider it looks.
+Following itself is `poseline.tracking`'s; here is what pictures need besides: an extractor sees somebody who is not there
+now and then, or one person twice.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import linear_sum_assignment
 
-from poseline.skeleton import layout
-
-Floats = NDArray[np.float64]
+from poseline import tracking
+from poseline.pose import Coordinates, PoseConverter
+from poseline.skeleton import Floats, layout
+from poseline.tracking import areas, oks
 
 UNSEEN = 1.0
 """Seconds after which a track ends."""
 HITS = 3
 """Pictures in which somebody must be seen before a track is told: one or two are mostly no person."""
-SAME = 0.15
-"""Least OKS for the person that a track expects."""
 TWICE = 0.6
 """OKS from which two detections of one picture are the same person."""
-_WIDENING = 4.0
-"""How many times its length a person may look larger after a second unseen."""
-_SMOOTHING = 0.3
-"""Weight of the newest step in a track's speed."""
-_COASTING = 0.3
-"""Seconds for which somebody unseen is expected to go on."""
-
-# Standard deviations of the COCO key points, as its evaluation has them; the head is left to five of them.
-_SIGMAS = {"nose": 0.026, "eye": 0.025, "ear": 0.035, "shoulder": 0.079, "elbow": 0.072}
-_SIGMAS |= {"wrist": 0.062, "hip": 0.107, "knee": 0.087, "ankle": 0.089}
-_SHARED = [name for name in layout("coco17").joints if name in layout("blazepose33").joints]
-_JOINTS = [layout("blazepose33").joints.index(name) for name in _SHARED]
-_K = np.array([2 * _SIGMAS[name.rpartition("_")[2]] for name in _SHARED])
-
-
-def oks(one: Floats, many: Floats, area: Floats | float) -> Floats:
-    """one (17, 2), many (N, 17, 2), area (N,) in the same unit squared → (N,) in 0..1."""
-    squared = ((many - one) ** 2).sum(axis=-1)
-    return np.exp(-squared / (2 * np.asarray(area)[..., None] * _K**2 + 1e-12)).mean(axis=-1)
-
-
-@dataclass
-class _Track:
-    name: str | None
-    joints: Floats
-    seen: float
-    speed: Floats
-    hits: int = 1
-
-    def expected(self, t: float) -> Floats:
-        return self.joints + self.speed * min(t - self.seen, _COASTING)
-
-    def area(self, t: float) -> float:
-        return _area(self.joints) * (1 + _WIDENING * (t - self.seen)) ** 2
-
-    def see(self, joints: Floats, t: float) -> None:
-        step = (joints.mean(axis=0) - self.joints.mean(axis=0)) / max(t - self.seen, 1e-3)
-        self.speed = self.speed + _SMOOTHING * (step - self.speed)
-        self.joints, self.seen, self.hits = joints, t, self.hits + 1
+_MOST = 64
+"""Tracks at a time, false ones among them: the extractor finds four people a picture at most."""
 
 
 class Tracker:
     """Names `p1`, `p2` … in the order in which people are first sure to be there. A name is never given twice."""
 
     def __init__(self) -> None:
-        self._tracks: list[_Track] = []
+        self._tracker = tracking.Tracker(UNSEEN, _MOST, depth=False)
+        self._native = PoseConverter(layout("blazepose33"), Coordinates("pixel", 2, "down"))
+        self._hits: dict[int, int] = {}
+        self._names: dict[int, str] = {}
         self._named = 0
 
     def update(self, poses: Sequence[NDArray[np.float32]], t: float, aspect: float = 1.0) -> list[tuple[str, int]]:
@@ -80,46 +41,33 @@ class Tracker:
 
         → (name, index of the pose) for everybody who is sure to be there, in the order of their names' birth.
         """
-        joints = [pose[_JOINTS, :2].astype(np.float64) * (aspect, 1.0) for pose in poses]
-        order = _without_doubles(joints, [float(pose[_JOINTS, 3].mean()) for pose in poses])
-        self._tracks = [track for track in self._tracks if t - track.seen <= UNSEEN]
-        pairs = self._assign([joints[i] for i in order], t)
+        found = np.stack([np.zeros((16, 4), np.float32), *(self._convert(pose, aspect) for pose in poses)])[1:]
+        order = _without_doubles(found, [float(pose[:, 3].mean()) for pose in poses])
+        numbers = self._tracker.update(found[order], t)
+        alive = self._tracker.numbers
+        self._hits = {number: self._hits.get(number, 0) + (number in numbers) for number in alive}
+        self._names = {number: name for number, name in self._names.items() if number in self._hits}
         told: list[tuple[str, int]] = []
-        for at, index in enumerate(order):
-            track = pairs.get(at)
-            if track is None:
-                track = _Track(None, joints[index], t, np.zeros(2))
-                self._tracks.append(track)
-            else:
-                track.see(joints[index], t)
-            if track.name is None and track.hits >= HITS:
+        for number, index in zip(numbers, order, strict=True):
+            if number is None or self._hits[number] < HITS:
+                continue
+            if number not in self._names:
                 self._named += 1
-                track.name = f"p{self._named}"
-            if track.name is not None:
-                told.append((track.name, index))
+                self._names[number] = f"p{self._named}"
+            told.append((self._names[number], index))
         return sorted(told, key=lambda one: int(one[0][1:]))
 
-    def _assign(self, seen: list[Floats], t: float) -> dict[int, _Track]:
-        """Index of what is seen → the track that expected it."""
-        if not seen or not self._tracks:
-            return {}
-        array = np.stack(seen)
-        alike = np.stack([oks(track.expected(t), array, track.area(t)) for track in self._tracks])
-        rows, columns = linear_sum_assignment(-alike)
-        return {int(c): self._tracks[r] for r, c in zip(rows, columns, strict=True) if alike[r, c] >= SAME}
+    def _convert(self, pose: NDArray[np.float32], aspect: float) -> Floats:
+        """Where its joints are, in heights of the picture: MediaPipe places all of them, however unsure it is of some."""
+        return self._native(pose[:, :2] * np.array((aspect, 1), np.float32), np.ones(len(pose), np.float32))
 
 
-def _without_doubles(joints: list[Floats], sure: list[float]) -> list[int]:
-    """Indices, the surest first, without those that are somebody surer again."""
+def _without_doubles(poses: Floats, sure: list[float]) -> list[int]:
+    """poses (N, 16, 4) → indices, the surest first, without those that are somebody surer again."""
+    size, seen = areas(poses[..., :3], poses[..., 3] > 0), poses[..., 3] > 0
     kept: list[int] = []
-    for i in sorted(range(len(joints)), key=lambda i: -sure[i]):
-        areas = [max(_area(joints[k]), _area(joints[i])) for k in kept]
-        if not kept or (oks(joints[i], np.stack([joints[k] for k in kept]), np.array(areas)) < TWICE).all():
+    for i in sorted(range(len(poses)), key=lambda i: -sure[i]):
+        apart = ((poses[kept, :, :3] - poses[i, :, :3]) ** 2).sum(axis=-1)
+        if (oks(apart, np.maximum(size[kept], size[i]), seen[kept] & seen[i]) < TWICE).all():
             kept.append(i)
     return kept
-
-
-def _area(joints: Floats) -> float:
-    """Of the box around the joints; COCO takes the person's own, about half of it."""
-    width, height = np.ptp(joints, axis=0)
-    return float(max(width * height, 1e-6)) * 0.53

@@ -60,6 +60,8 @@ def read_stream(path: Path, options: ReadOptions) -> RecordedStream:
             raise BadTimestamps(f"{where}: frames must rise in time, {t:g} follows {times[-1]:g}")
         times.append(t)
         for person in frame.people:
+            if person.id is None:
+                raise InputError(f"{where}: somebody has no id; in a recorded stream everybody has one")
             in_words = f" ({where}, {person.id})"
             pose = read_keypoints([person.kp], layout, coordinates.dims, lambda _, words=in_words: words)
             gathering.put(t, person.id, pose[0])
