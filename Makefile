@@ -4,7 +4,9 @@ VENV := .venv
 SERVE := .venv-serve
 BIN := $(VENV)/bin
 
-.PHONY: setup serve pose test check bench demo reproduce screenshots clean
+SOAK_SECONDS ?= 600
+
+.PHONY: setup serve pose test check bench soak fuzz demo reproduce screenshots clean
 
 setup: $(VENV)/.ready          ## .venv with every extra that development needs
 serve: $(SERVE)/.ready         ## the server with the default model, on http://127.0.0.1:8000
@@ -38,6 +40,13 @@ test: check pose               ## check, then every test
 
 bench: $(VENV)/.ready          ## speed: the engine beside its limit and its rivals, and the whole server
 	$(BIN)/poseline bench all
+
+soak: $(VENV)/.ready           ## SOAK_SECONDS=600: a server under churn must not grow; then one is killed under 200 live streams
+	$(BIN)/poseline bench soak --seconds $(SOAK_SECONDS) --json docs/performance/soak.json --plots docs/performance
+	$(BIN)/poseline bench kill
+
+fuzz: $(VENV)/.ready           ## SEED=0: 100 000 messages of everything that is wrong, beside streams that must not notice
+	$(BIN)/poseline bench fuzz --seed $(or $(SEED),0)
 
 demo: $(VENV)/.ready           ## train on the scripted actor from nothing, export, serve, localize
 	scripts/demo.sh $(BIN)

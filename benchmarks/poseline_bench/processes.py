@@ -17,11 +17,22 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic, sleep
+from typing import IO
 
 import httpx
 import psutil
 
 _PATIENCE = 30.0
+UNLIMITED: dict[str, object] = {
+    "connections": 100_000,
+    "connections_per_address": 0,
+    "max_sessions": 100_000,
+    "slots": 16_384,
+    "max_pending": 10_000_000,
+    "load_limit": 1e6,
+    "late_limit": 1e6,
+}
+"""Settings with which the door never closes: where it is not what is measured, it must not be what is found."""
 _ECHO = """
 import sys, uvicorn
 
@@ -47,6 +58,22 @@ class Server:
     port: int
     metrics_port: int
     process: psutil.Process
+    written: IO[bytes] | None = None
+    """All that it wrote, log and all; None where somebody else started it."""
+
+    @property
+    def ws(self) -> str:
+        return f"ws://127.0.0.1:{self.port}/v1/stream"
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def log(self) -> str:
+        """What it wrote so far."""
+        assert self.written is not None
+        file = self.written.fileno()  # never sought: the process writes where that would stand
+        return os.pread(file, os.fstat(file).st_size, 0).decode(errors="replace")
 
     def cpu(self) -> float:
         """Seconds of CPU that it has used so far."""
@@ -80,6 +107,25 @@ def serving(models: Path, model: str | None = None, **settings: object) -> Itera
 
 
 @contextmanager
+def storing() -> Iterator[str]:
+    """The address of a Redis, empty and without a file. Raises DidNotStart."""
+    port, _ = _free_ports()
+    with tempfile.TemporaryDirectory() as folder:
+        command = ["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", folder]
+        try:
+            process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        except FileNotFoundError:
+            raise DidNotStart("redis-server is not installed") from None
+        try:
+            if not _answers(process, port, None):
+                raise DidNotStart("redis-server did not start")
+            yield f"redis://127.0.0.1:{port}/0"
+        finally:
+            process.terminate()
+            process.wait()
+
+
+@contextmanager
 def echoing() -> Iterator[Server]:
     """A bare WebSocket echo. Raises DidNotStart."""
     ports = _free_ports()
@@ -98,7 +144,7 @@ def _started(
             if not _answers(process, ports[0], probe):
                 written.seek(0)
                 raise DidNotStart(written.read().decode(errors="replace"))
-            yield Server(*ports, psutil.Process(process.pid))
+            yield Server(*ports, psutil.Process(process.pid), written)
         finally:
             process.send_signal(signal.SIGTERM)  # does nothing where it has ended by itself
             try:

@@ -29,18 +29,10 @@ from poseline_bench import disturbance, holding, verdicts
 from poseline_bench.cases import Streams
 from poseline_bench.clock import cores, interleave, one_core, turns
 from poseline_bench.holding import Search, Tell
-from poseline_bench.processes import echoing, serving
+from poseline_bench.processes import UNLIMITED, echoing, serving
 from poseline_bench.wire import BINARY, JSON, EchoScript, Encoding, Script
 from poseline_service.engine import open_scorer
 
-UNLIMITED: dict[str, object] = {
-    "max_sessions": 100_000,
-    "slots": 16_384,
-    "max_pending": 10_000_000,
-    "load_limit": 1e6,
-    "late_limit": 1e6,
-}
-"""Settings with which the door never closes: while it is searched how much is held, it must not be what is found."""
 SHARE = 0.8
 """Of the streams held: the load at which costs are told."""
 PER_MESSAGE = 16

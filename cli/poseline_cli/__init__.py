@@ -34,6 +34,7 @@ COMMANDS: dict[str, Entry] = {
     "pose-model": Entry(
         "poseline_video.cli:manage_pose_model", "video", "Make the pose extractor's model, for videos and the browser."
     ),
+    "schemas": Entry("poseline_service.schemas:write", "service", "Write the API's OpenAPI document and JSON Schema."),
     "pretrain": Entry("poseline_training.cli:pretrain", "training", "Teach the encoder without labels."),
     "finetune": Entry("poseline_training.cli:finetune", "training", "Teach the localizer with labels."),
     "evaluate": Entry("poseline_training.cli:evaluate", "training", "Stream a test split and score what comes out."),

@@ -164,6 +164,7 @@ class StreamClient:
 
     async def send(self, frames: Sequence[Frame]) -> None:
         """Send frames as one message; they are numbered here. Waits while the connection is being made anew."""
+        await self._connected.wait()  # before they are numbered: others may wait to send, too
         await self._send(Frames(self._seq, list(frames)), self._seq + len(frames) - 1)
 
     async def flush(self, track_id: str | None = None) -> None:

@@ -8,7 +8,7 @@ the WebSocket's subprotocol, a body's by its media type. Files are JSON.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
 import msgspec
@@ -136,8 +136,28 @@ def _broken(problem: str, data: bytes, code: str) -> InputError:
     return MalformedMessage(problem, code=code)
 
 
-def schemas(types: Iterable[Any], ref_template: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """JSON Schemas of wire types: one reference each, by type name, and the components that they refer to."""
-    kinds = list(types)
-    found, components = msgspec.json.schema_components(kinds, ref_template=ref_template)
-    return {kind.__name__: schema for kind, schema in zip(kinds, found, strict=True)}, components
+def schemas(read: Mapping[str, Any], written: Mapping[str, Any], ref_template: str) -> dict[str, Any]:
+    """JSON Schemas by name of wire types, and of all that they refer to.
+
+    read: what may come, where a field with a default may be left out. written: what is sent, always with all of its fields
+    but those that are UNSET where there is nothing to say. The first paragraph of a docstring is a type's description.
+    """
+    components = _components(written, ref_template)
+    for schema in components.values():
+        fields: dict[str, Any] = schema.get("properties", {})
+        if fields:
+            asked: list[str] = schema["required"]
+            schema["required"] = [name for name, field in fields.items() if name in asked or "default" in field]
+            for field in fields.values():
+                field.pop("default", None)
+    return components | _components(read, ref_template)
+
+
+def _components(types: Mapping[str, Any], ref_template: str) -> dict[str, Any]:
+    found, components = msgspec.json.schema_components(types.values(), ref_template=ref_template)
+    for name, schema in zip(types, found, strict=True):
+        components.setdefault(name, {"title": name, **schema})
+    for schema in components.values():
+        if "description" in schema:
+            schema["description"] = " ".join(schema["description"].partition("\n\n")[0].split())
+    return components

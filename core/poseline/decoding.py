@@ -9,6 +9,10 @@ The boundary heads know better than a threshold. Whoever kicks twice in a row ma
 start and end both peak inside an open region, it is cut there, final, and the next of its class has begun. And a score may
 linger: where the end has peaked and the score is below `on`, the region is closed without waiting for `off`.
 
+When an open region is *told* of is a question of its own: as it opens, or once there is `evidence` enough for it. Nothing
+else depends on that, so finals are the same to the last bit; what ends before it was told of is final directly, or never
+heard of.
+
 One `SegmentDecoder` decodes many tracks side by side, each in its slot with its own options. A frame costs a fixed number
 of array operations for the whole batch, over the classes that are alive in it; only a decision, which is rare, costs
 Python. A final is decided once. Nothing is held of a region but its running sums, so the decoder never grows.
@@ -26,6 +30,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from poseline.errors import StateError
+from poseline.evidence import gathered, log_odds
 from poseline.segments import Forced, Phase
 from poseline.skeleton import Flags, Floats
 
@@ -52,7 +57,10 @@ _REGION = np.dtype(
         ("total", "<f8"),
         ("total_at_last", "<f8"),
         ("peak", "<f4"),
+        ("evidence", "<f4"),
+        ("onset", "<f8"),  # what the start border makes of an announcement's score, set when the segment opens
         ("open", "?"),
+        ("told", "?"),
     ]
 )
 _NEVER = np.iinfo(np.int64).max
@@ -64,7 +72,9 @@ class DecodingOptions(BaseModel):
     min_score: score that opens a segment. off_score: score below which it begins to close.
     min_duration: a score that holds less long is retracted. off_hang: how long a score may dip without ending the
     segment. max_duration: a score that holds longer is cut. Both are of the scores' own span; the boundary head then
-    moves each border by a third of a second at the most. updates: seconds between `updated` events; 0 means none.
+    moves each border by a third of a second at the most. evidence: nats that must have come together for a segment before
+    its start is told; 0 tells it as it opens, and finals do not depend on it. updates: seconds between `updated` events; 0
+    means none.
 
     The defaults were chosen on people left out of training (docs/results.md).
     """
@@ -76,6 +86,7 @@ class DecodingOptions(BaseModel):
     min_duration: float = Field(default=18 / 30, ge=0, le=60)
     off_hang: float = Field(default=3 / 30, ge=0, le=1.5)
     max_duration: float = Field(default=60.0, gt=0, le=3600)
+    evidence: float = Field(default=0.0, ge=0, le=1000)
     updates: float = Field(default=0.0, ge=0, le=60)
 
     @model_validator(mode="after")
@@ -120,6 +131,11 @@ class SegmentDecoder:
         self._keys = np.zeros(slots, np.int64)
         self._on = np.zeros(slots, np.float32)
         self._off = np.zeros((slots, 1), np.float32)
+        self._needed = np.zeros(slots, np.float32)
+        """Evidence before a start is told, and the log odds at which a score is none."""
+        self._neutral = np.zeros(slots, np.float32)
+        self._patient = False
+        """Some slot needs evidence, or holds what is open and has not been told."""
         self._hang = np.zeros(slots, np.int64)
         self._lengths = np.zeros((slots, 3), np.int64)
         """Frames: the least that a segment lasts, the most, and how often it is told of (0: never)."""
@@ -139,6 +155,8 @@ class SegmentDecoder:
     def adjust(self, slot: int, options: DecodingOptions, allowed: Flags | None = None) -> None:
         """Other options from the next frame on. What is open stays open and ends by them."""
         self._on[slot], self._off[slot] = options.min_score, options.off_score
+        self._needed[slot], self._neutral[slot] = options.evidence, log_odds(options.min_score)
+        self._patient |= options.evidence > 0
         self._hang[slot] = round(options.off_hang * self.fps)
         least, most, update = options.min_duration, options.max_duration, options.updates
         self._lengths[slot] = round(least * self.fps), max(1, round(most * self.fps)), round(update * self.fps)
@@ -217,26 +235,34 @@ class SegmentDecoder:
         np.maximum(region["peak"], p, out=region["peak"])
         np.copyto(region["last"], t, where=above)
         np.copyto(region["total_at_last"], region["total"], where=above)
+        if self._patient:
+            region["evidence"] = gathered(region["evidence"], p, self._neutral[at])
         self._regions[at, k] = region
 
         ends = t - region["last"] > self._hang[at]
         begins = (p >= self._on[at]) & above & ~region["open"]
         due = region["open"] & (t >= region["due"])
+        tells = begins
+        if self._patient:
+            tells = above & (begins | region["open"] & ~region["told"]) & (region["evidence"] >= self._needed[at])
         decisions: list[tuple[int, Decision]] = []
         if peaks is not None:
-            peaks = peaks & region["open"] & (t - _WAIT - region["border"] >= self._lengths[at, 0])
+            cuts, closes = peaks & region["open"] & (t - _WAIT - region["border"] >= self._lengths[at, 0])
             high = p >= self._on[at]
-            for i in np.flatnonzero(peaks[0] & high):
+            for i in np.flatnonzero(cuts & high):
                 decisions += self._cut(int(rows[i]), at[i], k[i], float(p[i]))
-            for i in np.flatnonzero(peaks[1] & ~high & ~ends):
+                tells[i] = False
+            for i in np.flatnonzero(closes & ~high & ~ends):
                 decisions += self._close(rows[i], at[i], k[i], int(min(region["last"][i] + 1, t[i] - _WAIT)), "none")
-                due[i] = False
-        if not (ends | begins | due).any():
+                due[i] = tells[i] = False
+        if not (ends | begins | due | tells).any():
             return decisions
         for i in np.flatnonzero(ends):
             decisions += self._close(rows[i], at[i], k[i], int(region["last"][i]) + 1, "none")
         for i in np.flatnonzero(begins):
-            decisions.append((int(rows[i]), self._begin(at[i], k[i], float(p[i]))))
+            self._begin(at[i], k[i])
+        for i in np.flatnonzero(tells):
+            decisions.append((int(rows[i]), self._announce(at[i], k[i], float(p[i]))))
         for i in np.flatnonzero((due | begins) & ~ends):
             decisions += self._remind(rows[i], at[i], k[i])
         return decisions
@@ -250,7 +276,7 @@ class SegmentDecoder:
 
     # --- one region ---------------------------------------------------------------------------------------------------
 
-    def _begin(self, slot: int, k: int, p: float) -> Decision:
+    def _begin(self, slot: int, k: int) -> None:
         region, t = self._regions[slot, k], int(self._t[slot]) - 1
         start = int(region["start"])
         first = max(0, start - _BORDER_REACH)
@@ -259,14 +285,17 @@ class SegmentDecoder:
             first = max(first, int(others["border"][others["open"]].max()))
         stop = min(t, start + _BORDER_REACH) + 1
         border = min(self._peak_frame(slot, 0, first, stop, start), t)
-        key = int(self._keys[slot])
-        self._keys[slot] = key + 1
-        self._regions[slot, k]["border"], self._regions[slot, k]["key"] = border, key
-        self._regions[slot, k]["open"] = True
-        # How sure the network is that an action of this class begins about now: the score, weighed by the start border.
+        region["border"], region["key"] = border, self._keys[slot]
+        self._keys[slot] += 1
         window = self._recall(slot, 0, max(0, t - _BORDER_REACH), t + 1)
-        score = p * (0.3 + 0.7 * float(window.max(initial=0)))
-        return Decision("started", key, int(k) + 1, border, t + 1, score, t)
+        region["onset"] = _onset(float(window.max(initial=0)))
+        region["open"], region["told"] = True, False
+
+    def _announce(self, slot: int, k: int, p: float) -> Decision:
+        region, t = self._regions[slot, k], int(self._t[slot]) - 1
+        region["told"] = True
+        score = p * float(region["onset"])
+        return Decision("started", int(region["key"]), int(k) + 1, int(region["border"]), t + 1, score, t)
 
     def _cut(self, row: int, slot: int, k: int, p: float) -> list[tuple[int, Decision]]:
         """The open segment ends where the next one of its class has begun, `_WAIT` frames ago."""
@@ -282,8 +311,12 @@ class SegmentDecoder:
         total = p * (_WAIT + 1)  # the score's course since then is not kept; it is what it is now
         region["start"], region["border"], region["key"], region["peak"] = begin, begin, key, p
         region["total"], region["total_at_last"], region["last"], region["due"] = total, total, t, 0
-        began = p * (0.3 + 0.7 * float(self._boundaries[slot, begin % _MEMORY, 0]))
-        return [(row, ended), (row, Decision("started", key, label, begin, t + 1, began, t))]
+        region["onset"] = _onset(float(self._boundaries[slot, begin % _MEMORY, 0]))
+        region["evidence"] = max(0.0, float(log_odds(p) - self._neutral[slot])) * (_WAIT + 1)
+        region["told"] = False
+        if region["evidence"] < self._needed[slot]:
+            return [(row, ended)]
+        return [(row, ended), (row, self._announce(slot, k, p))]
 
     def _remind(self, row: int, slot: int, k: int) -> list[tuple[int, Decision]]:
         """An open segment's update or forced end, if it is time for one; and when it will be."""
@@ -292,7 +325,7 @@ class SegmentDecoder:
         start = int(region["start"])
         age = t + 1 - start
         told: list[tuple[int, Decision]] = []
-        if update and age % update == 0:
+        if update and age % update == 0 and region["told"]:
             mean, border = float(region["total"]) / age, int(region["border"])
             told.append((int(row), Decision("updated", int(region["key"]), int(k) + 1, border, t + 1, mean, t)))
         if age >= most:
@@ -310,7 +343,11 @@ class SegmentDecoder:
         start, border, key, peak = (region[name].item() for name in ("start", "border", "key", "peak"))
         label = int(k) + 1
         if end - start < self._lengths[slot, 0]:
-            return [(int(row), Decision("retracted", key, label, border, end, peak, t, forced))]
+            return (
+                []
+                if not region["told"]
+                else [(int(row), Decision("retracted", key, label, border, end, peak, t, forced))]
+            )
         mean = float(region["total_at_last"]) / (int(region["last"]) + 1 - start)
         if forced == "none":
             end = self._peak_frame(slot, 1, max(border + 2, end - _BORDER_REACH), t, end)
@@ -353,4 +390,10 @@ class SegmentDecoder:
         self._boundaries[slot] = np.frombuffer(state.boundaries, "<f4").reshape(_MEMORY, 2)
         self._active[slot] = False
         self._active[slot, state.classes] = True
-        self._regions[slot, state.classes] = np.frombuffer(state.regions, _REGION)
+        self._regions[slot, state.classes] = regions = np.frombuffer(state.regions, _REGION)
+        self._patient |= bool((regions["open"] & ~regions["told"]).any())
+
+
+def _onset(border: float) -> float:
+    """What a score counts as that of a start, by the probability of the start border about now."""
+    return 0.3 + 0.7 * border

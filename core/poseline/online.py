@@ -150,7 +150,7 @@ def _joined(ended: Sequence[tuple[int, Step]], step: Step) -> Step:
 
 # --- to travel -------------------------------------------------------------------------------------------------------
 
-_KIND = "track 1"
+_KIND = "track 2"
 """`sealing`'s kind and version of a `_Snapshot` in MessagePack."""
 
 

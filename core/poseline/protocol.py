@@ -62,6 +62,22 @@ class ModelInfo(Struct, frozen=True):
     research_only: bool
 
 
+class Problem(Struct, frozen=True, kw_only=True):
+    """Why a request was refused (RFC 9457): `code` is for programs and stable, `detail` for people.
+
+    param: the field at fault.
+    """
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    instance: str
+    code: str
+    request_id: str
+    param: str | UnsetType = UNSET
+
+
 class Notice(Struct, frozen=True):
     """Something that the caller should know about an answer that was given all the same."""
 
@@ -213,10 +229,16 @@ class Ticket(Struct, frozen=True):
 
 
 class StreamOptions(DecodingChoice, frozen=True, kw_only=True):
-    """scores_hz: `scores` messages a second and track, 0 for none, the grid's rate or more for every frame."""
+    """evidence: nats that must have come together before a segment's start is told; finals do not depend on it.
 
+    scores_hz: `scores` messages a second and track, 0 for none, the grid's rate or more for every frame. look_ahead: seconds
+    by which a score may lag behind its pose. on_overload: what becomes of frames that come faster than they are scored.
+    """
+
+    evidence: float | None = None
     partials: Literal["none", "changes", "all"] = "changes"
     scores_hz: float = 0.0
+    look_ahead: float | None = None
     on_overload: Literal["block", "drop_oldest", "fail"] = "block"
 
 
@@ -282,7 +304,7 @@ class SessionUpdate(Struct, frozen=True, tag="session.update"):
     Checked by `translation.changed_options`, not here: a wrong option costs the client an answer, not its session.
     """
 
-    options: Any = None
+    options: Annotated[Any, msgspec.Meta(extra_json_schema={"type": "object"})] = None
 
 
 class Keepalive(Struct, frozen=True, tag="keepalive"):

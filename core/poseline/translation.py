@@ -54,20 +54,18 @@ MAX_GAP_RESET = 10.0
 
 
 def decoding_options(choice: DecodingChoice, defaults: DecodingOptions) -> DecodingOptions:
-    """The manifest's options with the caller's on top. Raises InputError, UnsupportedOption."""
+    """The manifest's options with the caller's on top. Raises InputError."""
     if not 0 < choice.gap_reset <= MAX_GAP_RESET:
         what = f"gap_reset is {choice.gap_reset}, expected more than 0 and at most {MAX_GAP_RESET} seconds"
         raise InputError(what, param="options.gap_reset")
     given = {name: value for name in _DECODING if (value := getattr(choice, name)) is not None}
     given["updates"] = 0.0
     if isinstance(choice, StreamOptions):
-        if choice.on_overload != "block":
-            raise UnsupportedOption(
-                f"on_overload is {choice.on_overload!r}, this server offers 'block'", param="options.on_overload"
-            )
         if not choice.scores_hz >= 0:
             raise InputError(f"scores_hz is {choice.scores_hz}, expected 0 or more", param="options.scores_hz")
         given["updates"] = UPDATE_SECONDS if choice.partials == "all" else 0.0
+        if choice.evidence is not None:
+            given["evidence"] = choice.evidence
     try:
         return DecodingOptions.model_validate(defaults.model_dump() | given)
     except ValidationError as error:
@@ -76,7 +74,7 @@ def decoding_options(choice: DecodingChoice, defaults: DecodingOptions) -> Decod
         raise InputError(f"{name}: {first['msg']}", param=name) from None
 
 
-CHANGEABLE = (*_DECODING, "classes", "partials", "scores_hz")
+CHANGEABLE = (*_DECODING, "evidence", "classes", "partials", "scores_hz")
 """Options that a running session may change; the others say what its frames are, and what became of those that came."""
 
 

@@ -6,7 +6,7 @@ Frames are counted when they are accepted; acknowledgements, counted warnings an
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from time import monotonic
 
 from msgspec import Struct
@@ -18,6 +18,7 @@ from poseline_service.settings import ServiceSettings
 _WARNINGS = {
     "late_frame": "frames came later than a newer one and were dropped",
     "duplicate_frame": "frames had the time of an earlier one and were dropped",
+    "frames_dropped": "frames were dropped, because they came faster than they are scored",
     "track_limit": "people were ignored because too many tracks are alive",
     "clock_jump": "times the clock went back by more than gap_reset and ran on: everybody's tracks began anew",
     "one_place": "frames show people without ids in one place, who cannot be told apart: name them, or send where they are",
@@ -31,7 +32,7 @@ class Books(Struct, frozen=True):
     clock: ClockState
     client_seq: int
     received: int
-    late: int
+    dropped: int
     grid_frames: int
     busy_seconds: float
     to_warn: dict[str, int]
@@ -56,7 +57,7 @@ class Account:
         self.clock = clock
         self.client_seq = -1
         """The newest frame that came, dropped or not."""
-        self._received = self._late = self._unacked = self._grid_frames = 0
+        self._received = self._dropped = self._unacked = self._grid_frames = 0
         self._busy_since: float | None = None
         self._busy_seconds = 0.0
         self._to_warn: Counter[str] = Counter()
@@ -67,7 +68,7 @@ class Account:
     def _go_on(self, books: Books) -> None:
         self._began -= books.elapsed
         self.client_seq = books.client_seq
-        self._received, self._late, self._grid_frames = books.received, books.late, books.grid_frames
+        self._received, self._dropped, self._grid_frames = books.received, books.dropped, books.grid_frames
         self._busy_seconds = books.busy_seconds
         self._to_warn, self._warned = Counter(books.to_warn), set(books.warned)
 
@@ -77,7 +78,7 @@ class Account:
             self.clock.save(),
             self.client_seq,
             self._received,
-            self._late,
+            self._dropped,
             self._grid_frames,
             self._busy_seconds,
             dict(self._to_warn),
@@ -96,10 +97,18 @@ class Account:
         self.client_seq = client_seq
         verdict = self.clock.take(t)
         if verdict in ("late_frame", "duplicate_frame"):
-            self._late += 1
+            self._dropped += 1
         elif wrong := self.clock.wrong_rate():
             self._post(protocol.Warn(code="fps_mismatch", detail=wrong))
         return verdict
+
+    def shed(self, client_seqs: Sequence[int]) -> None:
+        """Frames came, and were dropped because there are too many: next after those that were received."""
+        self._received += len(client_seqs)
+        self._unacked += len(client_seqs)
+        self._dropped += len(client_seqs)
+        self.client_seq = client_seqs[-1]
+        self.warn("frames_dropped", len(client_seqs))
 
     def accept(self, grid_frames: int) -> None:
         """Grid frames are on their way to the engine."""
@@ -116,9 +125,9 @@ class Account:
 
     # --- what the client is told ----------------------------------------------------------------------------------
 
-    def warn(self, code: str) -> None:
+    def warn(self, code: str, count: int = 1) -> None:
         """Count a warning: the first of its kind is told at once, the rest with the next acknowledgement."""
-        self._to_warn[code] += 1
+        self._to_warn[code] += count
         if code not in self._warned:
             self._warned.add(code)
             self._tell_warning(code)
@@ -148,15 +157,15 @@ class Account:
             t=round(self.last_t, 6),
             queue_depth=pending,
             realtime_factor=round(self._busy_seconds / media, 4) if media else 0.0,
-            dropped=self._late,
+            dropped=self._dropped,
         )
 
     def totals(self, segments: int) -> protocol.SessionClosed:
         """The last word of a session that ended well."""
         return protocol.SessionClosed(
             frames_received=self._received,
-            frames_processed=self._received - self._late,
-            frames_dropped=self._late,
+            frames_processed=self._received - self._dropped,
+            frames_dropped=self._dropped,
             media_seconds=round(self.clock.media, 6),
             wall_seconds=round(monotonic() - self._began, 3),
             segments=segments,

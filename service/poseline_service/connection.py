@@ -13,6 +13,7 @@ silence, pings, acknowledgements, a closing handshake that never ends. Everythin
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from functools import partial
 from secrets import token_hex
 from time import monotonic
@@ -22,19 +23,19 @@ from msgspec import UNSET
 from websockets.frames import Frame, Opcode
 from websockets.http11 import Request
 from websockets.protocol import OPEN
-from websockets.server import ServerProtocol
 
 from poseline import protocol
 from poseline.codec import CODECS, JSON, Codec
 from poseline.errors import Draining, PoselineError, UnknownMessage
 from poseline_service.errors import (
+    InvalidText,
     ModelChanged,
     OutOfOrder,
     Silence,
     Superseded,
     WrongData,
 )
-from poseline_service.frames import BINARY, TEXT, framed, take_messages
+from poseline_service.frames import BINARY, TEXT, RationedProtocol, framed, is_utf8, take_messages
 from poseline_service.handshake import SCOPE, admit, choose, refusal
 from poseline_service.keeping import Holding, SavedSession
 from poseline_service.logging import log
@@ -70,11 +71,14 @@ def streams(runtime: Runtime) -> Any:
 class StreamConnection(asyncio.Protocol):
     """An upgrade, the socket that it became, and the session that goes on over it."""
 
-    def __init__(self, runtime: Runtime, *, server_state: Any, **_: Any) -> None:
-        self._runtime = runtime
+    def __init__(
+        self, runtime: Runtime, *, server_state: Any, left: Callable[[], None] = lambda: None, **_: Any
+    ) -> None:
+        """left: hears that the connection is lost."""
+        self._runtime, self._uncount = runtime, left
         self._settings = runtime.settings
         self._siblings: set[Any] = server_state.connections  # uvicorn waits for them when it stops
-        self._protocol = ServerProtocol(max_size=self._settings.message_bytes, select_subprotocol=choose)
+        self._protocol = RationedProtocol(max_size=self._settings.message_bytes, select_subprotocol=choose)
         self._codec: Codec = JSON
         self._principal: Principal | None = None
         self._account: Account | None = None
@@ -145,7 +149,8 @@ class StreamConnection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._siblings.discard(self)
-        self._lost = True
+        self._uncount()
+        self._lost = self.writable = True  # nobody need read any more what is said
         if self._model is None:
             return
         self._part()
@@ -237,6 +242,8 @@ class StreamConnection(asyncio.Protocol):
             if text != self._codec.text:
                 came, expected = ("text", "binary") if text else ("binary", "text")
                 raise WrongData(f"a {came} message came, {self._codec.subprotocol} is {expected}")
+            if text and not is_utf8(data):
+                raise InvalidText("the message is not UTF-8")
             message = self._codec.decode_client(data)
             if self._session is not None:
                 self._session.receive(message)
@@ -250,7 +257,8 @@ class StreamConnection(asyncio.Protocol):
             else:
                 self._start(message)
         except UnknownMessage as error:  # a newer client: it learns that this server cannot, and goes on
-            self._outbox.post(error_message(error, fatal=False))
+            if self._session is None or self._session.over is None:  # else its last word has been said
+                self._outbox.post(error_message(error, fatal=False))
         except PoselineError as error:
             self._refuse(error)
 
@@ -352,9 +360,21 @@ class StreamConnection(asyncio.Protocol):
         if self._session is None or self._holding is None:
             self._refuse(error)
             return
-        self._outbox.farewell(error_message(error, fatal=True))
+        ended = self._session.over  # then its last word has been said, and is only on its way to the store
+        if ended is None:
+            self._outbox.farewell(error_message(error, fatal=True))
         self._part()
-        self.end(close_code(error), error.code)
+        self.end(*(ended or (close_code(error), error.code)))
+
+    def leave(self, error: PoselineError) -> None:
+        """Once what was accepted is scored, leave the connection for that reason; the session is kept."""
+        assert self._session is not None  # it asks
+        self._parted = True
+        self._session.park(partial(self._left, error))
+
+    def _left(self, error: PoselineError) -> None:
+        self._outbox.farewell(error_message(error, fatal=True))
+        self._drained(close_code(error), error.code)
 
     def hold(self, on: bool) -> None:
         if on == self._paused or self._lost:
@@ -412,6 +432,7 @@ class StreamConnection(asyncio.Protocol):
 
     def tick(self, now: float) -> None:
         """To be called a few times a second, with the monotonic clock."""
+        self._protocol.small_frames = 0
         if not self.writable and now - self._stuck_since > self._settings.idle_seconds:
             self.abandon()  # it does not read what it is told
             return

@@ -41,10 +41,34 @@ class Silence(InputError):
     code = "idle_timeout"
 
 
+class TooFast(InputError):
+    """Frames come faster than a session that asked to `fail` then can take."""
+
+    code = "too_fast"
+
+
 class TooSlow(Silence):
     """An upload comes, but not as fast as it must."""
 
     code = "too_slow"
+
+
+class HeadTooLarge(InputError):
+    """A request's line and headers together."""
+
+    code = "head_too_large"
+
+
+class TooManyConnections(Overloaded):
+    """Of all clients, or of one address."""
+
+    code = "too_many_connections"
+
+
+class InvalidText(MalformedMessage):
+    """A WebSocket text message that is not UTF-8."""
+
+    code = "invalid_text"
 
 
 class DeadlineExceeded(InputError):
@@ -90,7 +114,7 @@ class ModelLoading(Overloaded):
 
 
 class Unauthorized(InputError):
-    """Who comes has not shown who they are."""
+    """Who comes has not shown who they are; the answer does not tell what was wrong with it."""
 
     code = "unauthorized"
 

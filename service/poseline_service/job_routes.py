@@ -6,6 +6,7 @@ Everybody sees their own jobs alone; of others' nobody is told so much as that t
 from __future__ import annotations
 
 import asyncio
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Annotated
 
@@ -16,7 +17,7 @@ from starlette.responses import FileResponse, Response
 from poseline.codec import MEDIA_TYPES, decode_response, decode_video_request, encode
 from poseline.errors import InputError
 from poseline.formats.timelines import FORMATS, timeline_format
-from poseline.protocol import JobList, JobStatus, LocalizeRequest, LocalizeResponse, VideoRequest
+from poseline.protocol import JobList, JobStatus, LocalizeRequest, VideoRequest
 from poseline_service.access import needs
 from poseline_service.bodies import BodyFormat, content_coding, media_type
 from poseline_service.errors import UnknownJob, UnsupportedEncoding, UnsupportedMedia
@@ -29,7 +30,8 @@ from poseline_service.uploads import Patience, Upload, receive, safe_name
 
 router = APIRouter(prefix="/v1/jobs", dependencies=[needs("jobs")])
 _LONGEST_KEY = 255
-_VIDEO = ("multipart/form-data", "application/octet-stream")
+_VIDEO = ("multipart/form-data", "application/octet-stream", "video/*")
+_MEDIA = dict.fromkeys(one.media_type.partition(";")[0] for one in FORMATS.values())
 
 
 def _runtime(request: Request) -> Runtime:
@@ -47,8 +49,9 @@ def _told(job: Job, status: int = 200) -> Response:
 @router.post(
     "",
     summary="A video or a long recording, to be worked on while the client does something else",
-    openapi_extra=body_of(LocalizeRequest, "multipart/form-data", "application/octet-stream", "video/*"),
-    responses=result_of(JobStatus, 202),
+    status_code=202,
+    openapi_extra=body_of(LocalizeRequest, *_VIDEO, form=VideoRequest),
+    responses=result_of(JobStatus, 202, what="The job; its address is the answer's `Location`"),
 )
 async def submit(
     request: Request,
@@ -81,9 +84,8 @@ def _form(request: Request) -> BodyFormat | None:
     kind, coding = media_type(request), content_coding(request)
     if kind in MEDIA_TYPES:
         return BodyFormat.of(request)
-    if kind not in _VIDEO and not kind.startswith("video/"):
-        known = ", ".join((*MEDIA_TYPES, *_VIDEO))
-        raise UnsupportedMedia(f"content type is {kind or 'missing'}, expected {known} or video/…")
+    if not any(fnmatchcase(kind, known) for known in _VIDEO):
+        raise UnsupportedMedia(f"content type is {kind or 'missing'}, expected {', '.join((*MEDIA_TYPES, *_VIDEO))}")
     if coding != "identity":
         raise UnsupportedEncoding(f"content encoding is {coding}, expected none (but for recordings)")
     return None
@@ -114,7 +116,12 @@ async def job(request: Request, job_id: str) -> Response:
     return _told(_runtime(request).jobs.find(job_id, _owner(request)))
 
 
-@router.delete("/{job_id}", summary="Cancel a job, or forget one that is over", responses=result_of(JobStatus))
+@router.delete(
+    "/{job_id}",
+    summary="Cancel a job, or forget one that is over",
+    responses=result_of(JobStatus, what="It was cancelled")
+    | result_of(None, 204, what="It was over, and is forgotten"),
+)
 async def drop(request: Request, job_id: str) -> Response:
     board = _runtime(request).jobs
     found = board.find(job_id, _owner(request))
@@ -122,7 +129,9 @@ async def drop(request: Request, job_id: str) -> Response:
 
 
 @router.get(
-    "/{job_id}/result", summary="What was found, in a format of one's choice", responses=result_of(LocalizeResponse)
+    "/{job_id}/result",
+    summary="What was found, in a format of one's choice",
+    responses=result_of(None, media=tuple(_MEDIA), what="A file; of `json`, the answer of `POST /v1/localize`"),
 )
 async def result(request: Request, job_id: str, format: str = "json") -> Response:
     chosen = timeline_format(format)
@@ -146,7 +155,11 @@ def _written(job: Job, path: Path, format: str) -> bytes:
     return FORMATS[format].write(job.about(decode_response(answer)))
 
 
-@router.get("/{job_id}/poses", summary="A video's poses, frame by frame (NDJSON), where they were asked for")
+@router.get(
+    "/{job_id}/poses",
+    summary="A video's poses, frame by frame (NDJSON), where they were asked for",
+    responses=result_of(None, media=("application/x-ndjson",)),
+)
 async def poses(request: Request, job_id: str) -> Response:
     board = _runtime(request).jobs
     found = board.find(job_id, _owner(request))

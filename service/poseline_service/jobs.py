@@ -36,7 +36,7 @@ from poseline_service.problems import told
 from poseline_service.recordings import Recording
 from poseline_service.settings import ServiceSettings
 from poseline_service.tracks import Changes, LoadedModel
-from poseline_service.uploads import Disk, JobFolder
+from poseline_service.uploads import Budget, JobFolder
 from poseline_service.workplace import Workplace
 
 T = TypeVar("T")
@@ -121,7 +121,7 @@ class JobBoard:
         self._settings, self._metrics = settings, metrics
         # Its own, so that a request never waits behind a job's recording.
         self._recordings = RecordingLocalizer(settings, metrics)
-        self._disk = Disk(settings.job_disk_bytes, settings.retry_after)
+        self._disk = Budget(settings.job_disk_bytes, settings.retry_after, "files of all jobs")
         self._jobs: dict[str, Job] = {}
         self._keys: dict[tuple[str, str], Job] = {}
         self._arriving = 0

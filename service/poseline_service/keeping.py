@@ -27,7 +27,7 @@ from poseline_service.people import PeopleState
 from poseline_service.states import State, StateStore
 from poseline_service.tracks import TrackState
 
-_KIND = "session 2"
+_KIND = "session 4"
 
 
 class SavedSession(Struct, frozen=True):
@@ -154,6 +154,10 @@ class Keeper:
             await self._store.forget(name, epoch)
         except StoreUnavailable as error:  # it forgets by itself when its time is over
             log.warning("state_not_forgotten", session_id=name, detail=error.detail)
+
+    def tidy(self) -> None:
+        """To be called now and then: what is over is not kept until the next save."""
+        self._store.tidy()
 
     def run(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)

@@ -37,8 +37,8 @@ def configure_logging(level: str = "INFO") -> None:
     handler.setFormatter(formatter)
     root = logging.getLogger()
     root.handlers = [handler]
-    root.setLevel(level)
-    for library in ("uvicorn", "websockets"):  # what they tell of connections, our own lines tell better
+    root.setLevel(level.upper())
+    for library in ("uvicorn", "websockets"):  # our own lines tell it better, and at DEBUG they would tell payloads
         logging.getLogger(library).setLevel(logging.WARNING)
 
 

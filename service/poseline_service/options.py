@@ -5,10 +5,11 @@ A value: `session.update` makes another one, or raises and leaves the session wi
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from msgspec import to_builtins
 
+from poseline.errors import UnsupportedOption
 from poseline.manifest import ModelManifest
 from poseline.online import class_mask
 from poseline.protocol import StreamOptions
@@ -17,6 +18,8 @@ from poseline_service.tracks import TrackOptions
 
 _CHOSEN = ("classes", "gap_reset", "partials", "scores_hz", "on_overload")
 """Options that are in effect as the client chose them; the rest may be the model's."""
+_SAME = 1e-3
+"""Seconds between two look-aheads that are one: clients round."""
 
 
 class SessionOptions:
@@ -25,12 +28,20 @@ class SessionOptions:
     def __init__(self, choice: StreamOptions, manifest: ModelManifest) -> None:
         self.choice = choice
         self._manifest = manifest
+        self._look_ahead = manifest.look_ahead / manifest.fps
+        if choice.look_ahead is not None and not abs(choice.look_ahead - self._look_ahead) <= _SAME:
+            what = f"look_ahead is {choice.look_ahead:g} s; model {manifest.name} offers {self._look_ahead:g} s alone"
+            raise UnsupportedOption(what, param="options.look_ahead")
         decoding, allowed = decoding_options(choice, manifest.decoding), class_mask(manifest, choice.classes)
         self.of_track = TrackOptions(decoding, allowed, choice.gap_reset, choice.scores_hz, live=True)
 
     @property
     def gap_reset(self) -> float:
         return self.choice.gap_reset
+
+    @property
+    def on_overload(self) -> Literal["block", "drop_oldest", "fail"]:
+        return self.choice.on_overload
 
     @property
     def partials(self) -> bool:
@@ -44,4 +55,5 @@ class SessionOptions:
     def effective(self) -> dict[str, Any]:
         """Every option as it holds."""
         decoding = self.of_track.decoding.model_dump(exclude={"updates"})
-        return decoding | {name: to_builtins(getattr(self.choice, name)) for name in _CHOSEN}
+        chosen = {name: to_builtins(getattr(self.choice, name)) for name in _CHOSEN}
+        return decoding | chosen | {"look_ahead": round(self._look_ahead, 6)}

@@ -106,8 +106,10 @@ class Outbox:
         return self._seq - 1
 
     def farewell(self, message: protocol.ErrorMessage) -> None:
-        """Why this connection ends, and it alone: no message of the session, it repeats the number of the newest."""
-        message.seq, message.session_id = max(self.newest, 0), self.session_id
+        """Why this connection ends, and it alone: no message of the session, it repeats the number of the newest that left;
+        what waits has not been heard, and who comes back must not say that it has."""
+        newest = self._waiting[0][0] - 1 if self._waiting else self.newest
+        message.seq, message.session_id = max(newest, 0), self.session_id
         self._send(self._codec.encode(message))
 
     def post(self, message: protocol.ServerMessage) -> None:

@@ -39,6 +39,8 @@ class RecordingLocalizer:
         self._settings = settings
         self._metrics = metrics
         self._reading, self._playing = asyncio.Semaphore(1), asyncio.Semaphore(1)
+        self._grown = asyncio.Semaphore(2)
+        """Recordings that are read: one plays, another waits; a body may be a thousandth of what it becomes."""
 
     async def localize(
         self, body: bytes, form: BodyFormat, model: LoadedModel, request_id: str, spend: Callable[[int], None]
@@ -46,14 +48,15 @@ class RecordingLocalizer:
         """spend: hears how many frames there are, and may raise. Raises that, whatever is wrong with the request,
         Overloaded, EngineFailure."""
         came = perf_counter()
-        await self._reading.acquire()
-        begun = perf_counter()
-        reading = asyncio.ensure_future(asyncio.to_thread(read_recording, body, form, model, self._settings))
-        # A thread goes on, whoever gives up waiting for it.
-        reading.add_done_callback(lambda _: self._reading.release())
-        recording = await asyncio.shield(reading)
-        spend(sum(map(len, recording.tracks)))
-        return await self.play(recording, model, request_id, (came, begun))
+        async with self._grown:
+            await self._reading.acquire()
+            begun = perf_counter()
+            reading = asyncio.ensure_future(asyncio.to_thread(read_recording, body, form, model, self._settings))
+            # A thread goes on, whoever gives up waiting for it.
+            reading.add_done_callback(lambda _: self._reading.release())
+            recording = await asyncio.shield(reading)
+            spend(sum(map(len, recording.tracks)))
+            return await self.play(recording, model, request_id, (came, begun))
 
     async def play(
         self,

@@ -8,12 +8,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-import msgspec
 from msgspec import UNSET
 from starlette.responses import Response
 
 from poseline import errors as domain
-from poseline.protocol import ErrorMessage
+from poseline.codec import encode
+from poseline.protocol import ErrorMessage, Problem
 from poseline_service import errors
 
 _KINDS: Mapping[type[domain.PoselineError], tuple[int, int]] = {
@@ -34,6 +34,8 @@ _KINDS: Mapping[type[domain.PoselineError], tuple[int, int]] = {
     domain.ExtractionTimeout: (504, 1011),
     errors.UnsupportedMedia: (415, 1003),
     errors.WrongData: (400, 1003),
+    errors.InvalidText: (400, 1007),
+    errors.HeadTooLarge: (431, 1009),
     errors.NotFound: (404, 4404),
     errors.SessionExpired: (410, 4410),
     errors.Superseded: (409, 4409),
@@ -45,6 +47,7 @@ _KINDS: Mapping[type[domain.PoselineError], tuple[int, int]] = {
     errors.Unauthorized: (401, 4401),
     errors.Forbidden: (403, 1008),
     errors.RateLimited: (429, 4429),
+    errors.TooFast: (429, 4429),
     errors.DeadlineExceeded: (504, 1011),
 }
 """Error → (HTTP status, close code); an error that is not listed is as its nearest listed ancestor."""
@@ -98,15 +101,14 @@ def problem(
     param: str | None = None,
     headers: Mapping[str, str] | None = None,
 ) -> Response:
-    body = {
-        "type": f"urn:poseline:problem:{code}",
-        "title": code.replace("_", " ").capitalize(),
-        "status": status,
-        "detail": detail,
-        "instance": path,
-        "code": code,
-        "request_id": request_id,
-    }
-    if param is not None:
-        body["param"] = param
-    return Response(msgspec.json.encode(body), status, headers, "application/problem+json")
+    body = Problem(
+        type=f"urn:poseline:problem:{code}",
+        title=code.replace("_", " ").capitalize(),
+        status=status,
+        detail=detail,
+        instance=path,
+        code=code,
+        request_id=request_id,
+        param=param or UNSET,
+    )
+    return Response(encode(body), status, headers, "application/problem+json")

@@ -10,20 +10,24 @@ import asyncio
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query, Request
-from msgspec import json
+from msgspec import Struct, convert, json
 from starlette.responses import Response
 
+from poseline.codec import MSGPACK, encode
+from poseline.discovery import Health, LayoutDescription, LayoutList, ModelDescription, ModelList
 from poseline.manifest import ModelManifest
 from poseline.protocol import LocalizeRequest, LocalizeResponse, Ticket
 from poseline.skeleton import BODY16, LAYOUTS, SkeletonLayout, conversion, layout
 from poseline_service.access import TICKET_SECONDS, anybody, needs
-from poseline_service.bodies import BodyFormat, answer_codec, read_body
+from poseline_service.bodies import BodyFormat, answer_codec
 from poseline_service.errors import DeadlineExceeded, ModelLoading
 from poseline_service.openapi import body_of, result_of
 from poseline_service.runtime import Runtime
 from poseline_service.tracks import LoadedModel
 
 router = APIRouter()
+_open = APIRouter(dependencies=[anybody()])
+"""What everybody may ask."""
 _callers = APIRouter(dependencies=[needs(None)])
 """What whoever has any scope may ask."""
 DEMO_SECONDS = 120.0
@@ -35,25 +39,25 @@ def _runtime(request: Request) -> Runtime:
     return request.app.state.runtime
 
 
-def _json(value: Any) -> Response:
-    return Response(json.encode(value), media_type="application/json")
+def _told(value: Struct) -> Response:
+    return Response(encode(value), media_type="application/json")
 
 
 # --- probes ------------------------------------------------------------------------------------------------------
 
 
-@router.get("/livez", dependencies=[anybody()], summary="The process runs and its event loop turns")
+@_open.get("/livez", summary="The process runs and its event loop turns", responses=result_of(Health))
 async def livez() -> Response:
-    return _json({"status": "live"})
+    return _told(Health("live"))
 
 
-@router.get("/readyz", dependencies=[anybody()], summary="The network has proved itself and new work is welcome")
+@_open.get("/readyz", summary="The network has proved itself and new work is welcome", responses=result_of(Health))
 async def readyz(request: Request) -> Response:
     runtime = _runtime(request)
     if not runtime.ready:
         runtime.model()
         raise ModelLoading("this server is shutting down", retry_after=runtime.settings.retry_after)
-    return _json({"status": "ready"})
+    return _told(Health("ready"))
 
 
 # --- localize ----------------------------------------------------------------------------------------------------
@@ -64,7 +68,7 @@ async def readyz(request: Request) -> Response:
     summary="A finished recording to its action segments",
     dependencies=[needs("localize")],
     openapi_extra=body_of(LocalizeRequest),
-    responses=result_of(LocalizeResponse),
+    responses=result_of(LocalizeResponse, media=(MSGPACK.media_type,)),
 )
 @router.post("/localize", dependencies=[needs("localize")], include_in_schema=False)
 async def localize(request: Request, milliseconds: Deadline = None) -> Response:
@@ -73,8 +77,8 @@ async def localize(request: Request, milliseconds: Deadline = None) -> Response:
     spend = runtime.access.account(request.state.principal).spend
     try:
         async with asyncio.timeout(milliseconds and milliseconds / 1000):
-            body = await read_body(request, runtime.settings.body_bytes)
-            answer = await runtime.recordings.localize(body, form, model, request.state.request_id, spend)
+            async with runtime.bodies.body(request) as body:
+                answer = await runtime.recordings.localize(body, form, model, request.state.request_id, spend)
     except TimeoutError:
         raise DeadlineExceeded(f"there is no answer after {milliseconds} ms") from None
     return Response(codec.encode(answer), media_type=codec.media_type)
@@ -98,52 +102,56 @@ async def ticket(request: Request) -> Response:
 # --- discovery ---------------------------------------------------------------------------------------------------
 
 
-def _described(model: LoadedModel) -> dict[str, Any]:
+def _described(model: LoadedModel) -> ModelDescription:
     manifest: ModelManifest = model.bundle.manifest
-    shown = manifest.model_dump(mode="json", exclude={"files", "state", "whole", "format_version"})
-    return shown | {
+    more = {
         "digest": model.bundle.digest,
         "modes": manifest.modes,
         "algorithmic_latency": manifest.look_ahead / manifest.fps,
         "hop": 1 / manifest.fps,
         "state_bytes_per_track": manifest.state.bytes_per_stream,
     }
+    return convert(manifest.model_dump(mode="json") | more, ModelDescription)
 
 
-def _shape(one: SkeletonLayout) -> dict[str, Any]:
+def _shape(one: SkeletonLayout) -> LayoutDescription:
     native = conversion(one, BODY16)  # every model's own layout
-    made_of = [[(int(j), round(float(row[j]), 6)) for j in row.nonzero()[0]] for row in native.weights]
-    return {
-        "name": one.name,
-        "joints": one.joints,
-        "bones": one.bones,
-        "mirror": one.mirror,
-        "approximate": native.approximate,
-        "to_body16": made_of,
-    }
+    return LayoutDescription(
+        name=one.name,
+        joints=list(one.joints),
+        bones=list(one.bones),
+        mirror=list(one.mirror),
+        approximate=native.approximate,
+        to_body16=[[(int(j), round(float(row[j]), 6)) for j in row.nonzero()[0]] for row in native.weights],
+    )
 
 
-@_callers.get("/v1/models", summary="The models that answer")
+@_callers.get("/v1/models", summary="The models that answer", responses=result_of(ModelList))
 async def models(request: Request) -> Response:
-    return _json({"models": [_described(_runtime(request).model())]})
+    return _told(ModelList([_described(_runtime(request).model())]))
 
 
-@_callers.get("/v1/models/{name}", summary="One model: classes, thresholds, licence, what it measured")
+@_callers.get(
+    "/v1/models/{name}",
+    summary="One model: classes, thresholds, licence, what it measured",
+    responses=result_of(ModelDescription),
+)
 async def model(request: Request, name: str) -> Response:
-    return _json(_described(_runtime(request).model().named(name)))
+    return _told(_described(_runtime(request).model().named(name)))
 
 
-@_callers.get("/v1/layouts", summary="The joint layouts that are understood")
+@_callers.get("/v1/layouts", summary="The joint layouts that are understood", responses=result_of(LayoutList))
 async def layouts() -> Response:
-    return _json({"layouts": [_shape(one) for one in LAYOUTS.values()]})
+    return _told(LayoutList([_shape(one) for one in LAYOUTS.values()]))
 
 
 @_callers.get(
     "/v1/layouts/{name}",
     summary="One layout: joint names in order, bones, left-right twins, way to body16",
+    responses=result_of(LayoutDescription),
 )
 async def one_layout(name: str) -> Response:
-    return _json(_shape(layout(name)))
+    return _told(_shape(layout(name)))
 
 
 # --- the page's actor --------------------------------------------------------------------------------------------
@@ -154,7 +162,8 @@ async def actor(
     seed: Annotated[int, Query(ge=0, lt=2**32)] = 0,
     seconds: Annotated[float, Query(ge=1, le=DEMO_SECONDS)] = 30.0,
 ) -> Response:
-    return _json(await asyncio.to_thread(_performance, seed, seconds))
+    performance = await asyncio.to_thread(_performance, seed, seconds)
+    return Response(json.encode(performance), media_type="application/json")
 
 
 def _performance(seed: int, seconds: float) -> dict[str, Any]:
@@ -173,4 +182,5 @@ def _performance(seed: int, seconds: float) -> dict[str, Any]:
     }
 
 
-router.include_router(_callers)
+for _part in (_open, _callers):
+    router.include_router(_part)

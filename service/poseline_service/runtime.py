@@ -27,6 +27,7 @@ from poseline.whole import WholeScorer, check_whole
 from poseline_service.access import Access
 from poseline_service.engine import PROVIDERS, open_scorer, open_whole
 from poseline_service.errors import ModelLoading
+from poseline_service.held_bodies import HeldBodies
 from poseline_service.intake import Intake
 from poseline_service.jobs import JobBoard
 from poseline_service.keeping import Keeper
@@ -72,8 +73,10 @@ class Runtime:
         self.settings = settings
         self.metrics = Metrics()
         self.recordings = RecordingLocalizer(settings, self.metrics)
+        self.bodies = HeldBodies(settings)
         self.jobs = JobBoard(settings.for_jobs(), self.metrics)
-        self.draining = False
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._drain: asyncio.Task[None] | None = None
         seconds = settings.resume_seconds or (_KEPT_ELSEWHERE if settings.state_url else _KEPT_HERE)
         store = open_store(settings)
         self.keeper = Keeper(store, seconds, self.metrics)
@@ -87,13 +90,17 @@ class Runtime:
         self.metrics.sessions_active.set_function(lambda: len(self._streams))
 
     @property
+    def draining(self) -> bool:
+        return self._drain is not None
+
+    @property
     def ready(self) -> bool:
         """The network has proved itself, and new work is welcome."""
         return self._model is not None and not self.draining
 
     async def start(self) -> None:
         """Load the network. Raises nothing: a damaged bundle is logged, and the server stays not ready."""
-        settings = self.settings
+        settings, self._loop = self.settings, asyncio.get_running_loop()
         try:
             bundle, localizers, whole, worst, cost = await asyncio.to_thread(self._load)
         except PoselineError as error:
@@ -137,6 +144,7 @@ class Runtime:
             now = monotonic()
             self.access.tick(now)
             self.load.beat(max(0.0, now - due), scheduler.accepted_live, scheduler.scored, scheduler.jobs)
+            self.keeper.tidy()
             for stream in list(self._streams):
                 try:
                     stream.tick(now)
@@ -196,9 +204,20 @@ class Runtime:
         self._streams.discard(stream)
         self._left.notify()
 
-    async def drain(self) -> None:
-        """Close the door and let every open stream and running job finish; give up after `drain_seconds`."""
-        self.draining = True
+    def drain(self) -> asyncio.Task[None]:
+        """Close the door and let every open stream and running job finish; give up after `drain_seconds`. Once for all."""
+        if self._drain is None:
+            self._drain = asyncio.create_task(self._drain_all(), name="drain")
+        return self._drain
+
+    def drain_from_outside(self) -> int:
+        """The same from another thread, without waiting; streams that are open. Raises ModelLoading."""
+        if self._loop is None:
+            raise ModelLoading("the server only begins", retry_after=self.settings.retry_after)
+        self._loop.call_soon_threadsafe(self.drain)
+        return len(self._streams)
+
+    async def _drain_all(self) -> None:
         log.info("draining", streams=len(self._streams))
         why = Draining("this server is shutting down", retry_after=self.settings.retry_after)
         await asyncio.gather(self._drain_streams(why), self.jobs.drain(why, self.settings.drain_seconds))

@@ -3,8 +3,8 @@
 Client messages enter in order and become *steps*: a frame that arrived, a flush, other options, the end. A step waits until
 it can be done: a frame until the intake has read it and there is room for it, whatever closes segments or changes how they
 are decided (a flush, other options, the end, a frame that finds somebody absent) until everything before it is scored. While
-steps wait, the socket is held. What comes from the engine arrives through the tracks and may let waiting steps go on.
-Everything that the client is to know goes to the outbox.
+steps wait, the socket is held, unless the client chose otherwise (`overload`). What comes from the engine arrives through
+the tracks and may let waiting steps go on. Everything that the client is to know goes to the outbox.
 
 A person unseen for `gap_reset` seconds of media time has left. `close` gives every lane back at any time. A failed engine
 ends the stream at once; any other end comes after all that was accepted is scored, and ends every open segment.
@@ -40,12 +40,13 @@ from poseline.segments import Forced, SegmentEvent
 from poseline.translation import coordinates_of, layout_of
 from poseline_service.account import Account
 from poseline_service.clock import MediaClock
-from poseline_service.errors import OutOfOrder, RateLimited, Superseded
+from poseline_service.errors import OutOfOrder, RateLimited, Superseded, TooFast
 from poseline_service.intake import Arrival
 from poseline_service.keeping import Holding, SavedSession
 from poseline_service.metrics import Metrics
 from poseline_service.options import SessionOptions
 from poseline_service.outbox import Outbox, segment_message
+from poseline_service.overload import TokenBucket, take_oldest
 from poseline_service.people import People
 from poseline_service.problems import close_code, error_message
 from poseline_service.scheduler import Told
@@ -63,6 +64,10 @@ class Link(Protocol):
 
     def hold(self, on: bool) -> None:
         """Read no further until told to go on."""
+        ...
+
+    def leave(self, error: PoselineError) -> None:
+        """Park the session, and then close the socket for that reason."""
         ...
 
     def end(self, code: int, reason: str) -> None:
@@ -86,11 +91,19 @@ class _Save:
 
 
 @dataclass(frozen=True, slots=True)
+class _Leave:
+    error: TooFast
+
+
+@dataclass(frozen=True, slots=True)
 class _End:
     forced: Forced
     code: int
     reason: str
     error: PoselineError | None = None
+
+
+_Step = Arrival | _Flush | _Update | _Save | _Leave | _End
 
 
 class Session:
@@ -124,9 +137,14 @@ class Session:
         self.converter = model.converter(self._layout, coordinates_of(start.coordinates))
         self._options = SessionOptions(start.options, manifest)
         self._intake = model.intake
+        blocks = self._options.on_overload == "block"
+        self._room = settings.queue_frames if blocks else settings.queue_frames // 2
+        """Grid frames that may be pending; and, unless it blocks, steps that may wait."""
+        fails = self._options.on_overload == "fail"
+        self._allowance = TokenBucket(settings.frames_per_second, monotonic()) if fails else None
 
         self.unread: list[Arrival] = []
-        self._steps: deque[Arrival | _Flush | _Update | _Save | _End] = deque()
+        self._steps: deque[_Step] = deque()
         self._held = False
         self._ending = self._failed = False
         self._tracks: dict[str, Track] = {}
@@ -240,6 +258,9 @@ class Session:
                 self._drop("duplicate_frame")
                 continue
             self._check(frame, number)
+            if self._allowance is not None and not self._allowance.take(monotonic()):
+                self._give_up(f"frames come at more than {self._settings.frames_per_second:g} a second")
+                return
             arrival = Arrival(frame.t, number, frame.people)
             self._steps.append(arrival)
             if not self.unread:
@@ -278,27 +299,55 @@ class Session:
                 self._update(step.options)
             elif type(step) is _Save:
                 self._save()
+            elif type(step) is _Leave:
+                self._link.leave(step.error)
             elif type(step) is _End:
                 self._finish(step)
         stuck = bool(steps) and not (type(steps[0]) is Arrival and steps[0].poses is None)
+        if stuck and self._options.on_overload != "block" and not self._ending:
+            stuck = self._relieve()
         if stuck != self._held:
             self._held = stuck
             self._link.hold(stuck)
+
+    def _relieve(self) -> bool:
+        """Act as the client chose where too much waits; whether the socket is to be held all the same."""
+        steps, room = self._steps, self._room
+        if self.unread or len(steps) <= room:
+            return False
+        if self._options.on_overload == "fail":
+            self._give_up("frames come faster than they are scored, or than what is said of them is read")
+            return True
+        if dropped := take_oldest(steps, len(steps) - room // 2):
+            self._metrics.frames_dropped.labels("overload").inc(len(dropped))
+            self._account.shed([arrival.number for arrival in dropped])
+        return len(steps) > room  # flushes and updates, which nobody may drop
+
+    def _give_up(self, why: str) -> None:
+        """Part from the client once all that came is scored; it may come back."""
+        if not self._ending:
+            self._ending = True
+            self._steps.append(_Leave(TooFast(why)))
+            self.advance()
 
     def _drop_steps(self) -> None:
         self._steps.clear()
         self._to_save = False
 
-    def _can(self, step: Arrival | _Flush | _Update | _Save | _End) -> bool:
+    def _can(self, step: _Step) -> bool:
         if type(step) is _End:
             return self._pending == 0 and not self._saving  # what is acknowledged then is told before the last word
+        if type(step) is _Save or type(step) is _Leave:
+            return self._pending == 0
+        if not self._link.writable:  # what answers the client waits until it reads
+            return False
         if type(step) is not Arrival:
             return self._pending == 0
-        if step.poses is None or not self._link.writable:
+        if step.poses is None:
             return False
         if self._pending == 0:
             return True
-        if self._pending >= self._settings.queue_frames or self._account.clock.judge(step.t) == "clock_jump":
+        if self._pending >= self._room or self._account.clock.judge(step.t) == "clock_jump":
             return False
         return not self._absent(step.t)
 

@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
-from pydantic import DirectoryPath, Field, model_validator
+from pydantic import DirectoryPath, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from poseline.credentials import VARIABLE
 
 PREFIX = "POSELINE_"
+_PACE = ("queue_frames", "frames_per_second", "start_seconds", "idle_seconds")
 
 
 class ServiceSettings(BaseSettings):
@@ -33,6 +34,12 @@ class ServiceSettings(BaseSettings):
         le=65535,
         description="Port of /metrics, apart from traffic so that a firewall can tell them apart; 0 turns it off.",
     )
+    admin_key: SecretStr | None = Field(
+        None,
+        min_length=16,
+        description="Key of POST /admin/drain on the metrics port; without it there is no such route.",
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least that is logged.")
     models: Path = Field(Path("models"), description="Folder of model bundles; its file DEFAULT names one.")
     model: str | None = Field(None, description="Bundle to load instead of the default one.")
     pose: Path = Field(
@@ -58,6 +65,14 @@ class ServiceSettings(BaseSettings):
     recheck_seconds: float = Field(
         60.0, gt=0, description="Seconds after which a stream's caller is looked at again: expired, withdrawn?"
     )
+    connections: int = Field(8192, ge=1, description="Open connections, streams among them; more are refused with 503.")
+    connections_per_address: int = Field(
+        1024,
+        ge=0,
+        description="Of these from one address, or one /64 of IPv6. Behind a proxy all have its address: set 0, no limit.",
+    )
+    head_seconds: float = Field(10.0, gt=0, description="Seconds from accept, or first byte, to a whole request head.")
+    head_bytes: int = Field(16 * 1024, ge=1024, description="Largest request head: line and headers.")
 
     max_sessions: int = Field(4096, ge=1, description="Open streams; more are refused at the door with 503.")
     slots: int = Field(
@@ -93,7 +108,10 @@ class ServiceSettings(BaseSettings):
     frames_per_message: int = Field(64, ge=1, description="Frames in one message: about 2 s at 30 fps.")
     people_per_frame: int = Field(16, ge=1, description="People in one frame.")
     tracks_per_session: int = Field(32, ge=1, description="Tracks alive in one session, or in one request.")
-    queue_frames: int = Field(256, ge=1, description="Pending grid frames at which a session's socket is not read.")
+    queue_frames: int = Field(256, ge=2, description="Pending grid frames at which a session's socket is not read.")
+    frames_per_second: float = Field(
+        120.0, gt=0, description="Frames that a session may send which asked to `fail` over it: sports cameras' rate."
+    )
     unsent_bytes: int = Field(
         256 * 1024, ge=1024, description="Bytes that a client has not read at which its own are read no further."
     )
@@ -116,6 +134,9 @@ class ServiceSettings(BaseSettings):
 
     body_bytes: int = Field(32 * 1024**2, ge=1024, description="Largest body of POST /v1/localize.")
     decompressed_bytes: int = Field(64 * 1024**2, ge=1024, description="Largest body once decompressed.")
+    all_body_bytes: int = Field(
+        256 * 1024**2, ge=1024, description="Bytes of the bodies of all requests that are not answered yet."
+    )
     max_frames: int = Field(108_000, ge=1, description="Frames of all tracks of a request: one hour at 30 fps.")
 
     video_workers: int = Field(1, ge=1, le=64, description="Videos that are looked at at a time; each takes a core.")
@@ -165,7 +186,7 @@ class ServiceSettings(BaseSettings):
     def limits(self) -> dict[str, float]:
         """What a client of a stream should know."""
         names = ("message_bytes", "unsent_bytes", "frames_per_message", "people_per_frame", "tracks_per_session")
-        return {name: getattr(self, name) for name in (*names, "queue_frames", "start_seconds", "idle_seconds")}
+        return {name: getattr(self, name) for name in (*names, *_PACE)}
 
 
 def is_loopback(name: str) -> bool:

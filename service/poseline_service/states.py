@@ -12,7 +12,7 @@ from time import monotonic
 from typing import Any, Protocol
 
 from msgspec import Struct
-from valkey.asyncio import Valkey
+from valkey.asyncio import BlockingConnectionPool, Valkey
 from valkey.commands.core import AsyncScript
 from valkey.exceptions import ValkeyError
 
@@ -24,6 +24,8 @@ _REMEMBERED = 600.0
 """Seconds for which it is known that a state was there."""
 _MANY_SMALL = 16_384
 """Small things that are kept in memory at a time."""
+_CONNECTIONS = 32
+"""To a server that speaks Redis' protocol: however many states are on their way, they take no more descriptors."""
 
 
 class State(Struct, frozen=True):
@@ -58,6 +60,10 @@ class StateStore(Protocol):
         """It, once; None where nobody put it, or its time is over. Raises StoreUnavailable."""
         ...
 
+    def tidy(self) -> None:
+        """Forget what is over, if it does not do so by itself."""
+        ...
+
     async def close(self) -> None: ...
 
 
@@ -79,7 +85,8 @@ class MemoryStore:
         """In the order in which they were saved, so what is over stands first: nobody looks at all of them."""
         self._over: dict[str, _Kept] = {}
         """Whose content is gone, in the order in which it went."""
-        self._bytes = 0
+        self.bytes = 0
+        """Of all that is kept."""
         self._small: dict[str, tuple[float, bytes]] = {}
 
     async def save(self, name: str, epoch: int, state: State, seconds: float) -> None:
@@ -89,11 +96,11 @@ class MemoryStore:
         self._drop(name)
         self._over.pop(name, None)
         self._kept[name] = _Kept(epoch, state.content, state.keys, monotonic() + seconds)
-        self._bytes += len(state.content)
-        self._tidy()
+        self.bytes += len(state.content)
+        self.tidy()
 
     async def claim(self, name: str, key: bytes) -> tuple[int, bytes]:
-        self._tidy()
+        self.tidy()
         if (gone := self._over.get(name)) and key in gone.keys:
             raise _expired(name)
         known = self._kept.get(name)
@@ -122,18 +129,18 @@ class MemoryStore:
     async def close(self) -> None:
         self._kept.clear()
         self._over.clear()
-        self._bytes = 0
+        self.bytes = 0
 
     def _drop(self, name: str) -> None:
         if name in self._kept:
-            self._bytes -= len(self._kept.pop(name).content)
+            self.bytes -= len(self._kept.pop(name).content)
 
-    def _tidy(self) -> None:
+    def tidy(self) -> None:
         """Forget what is over, and what was saved first as long as there is too much."""
         now = monotonic()
         while self._kept:
             name, first = next(iter(self._kept.items()))
-            if first.until >= now and self._bytes <= self._limit:
+            if first.until >= now and self.bytes <= self._limit:
                 break
             self._drop(name)
             self._over[name] = _Kept(first.epoch, b"", first.keys, now + _REMEMBERED)
@@ -169,7 +176,10 @@ class RedisStore:
     durable = True
 
     def __init__(self, url: str, timeout: float) -> None:
-        self._client = Valkey.from_url(url, socket_timeout=timeout, socket_connect_timeout=timeout)
+        sockets = {"socket_timeout": timeout, "socket_connect_timeout": timeout}
+        bounded = {"max_connections": _CONNECTIONS, "timeout": timeout}
+        pool = BlockingConnectionPool.from_url(url, **sockets, **bounded)  # pyright: ignore[reportUnknownMemberType]
+        self._client = Valkey.from_pool(pool)
         self._save = self._client.register_script(_SAVE)
         self._claim = self._client.register_script(_CLAIM)
         self._forget = self._client.register_script(_FORGET)
@@ -195,6 +205,9 @@ class RedisStore:
 
     async def take(self, name: str) -> bytes | None:
         return await self._answer(self._client.getdel(f"poseline:{name}"))
+
+    def tidy(self) -> None:
+        """It does: every state expires."""
 
     async def close(self) -> None:
         await self._client.aclose()

@@ -10,7 +10,7 @@ import pytest
 
 import poseline.client
 import poseline_service.errors
-from poseline import protocol
+from poseline import discovery, protocol
 from poseline.errors import PoselineError
 from poseline_service.settings import ServiceSettings
 
@@ -42,7 +42,8 @@ def codes() -> set[str]:
 
 
 def fields() -> set[str]:
-    every = [one for one in vars(protocol).values() if isinstance(one, type) and issubclass(one, msgspec.Struct)]
+    told = [*vars(protocol).values(), *vars(discovery).values()]
+    every = [one for one in told if isinstance(one, type) and issubclass(one, msgspec.Struct)]
     return {field.encode_name for one in every if one is not msgspec.Struct for field in msgspec.structs.fields(one)}
 
 
@@ -78,6 +79,9 @@ def test_limits_are_as_shipped() -> None:
         f"{default['max_frames']:,} frames of all tracks".replace(",", " "),
         f"{default['tracks_per_session']} tracks alive",
         f"{default['message_bytes'] >> 10} KiB a message",
+        f"{default['all_body_bytes'] >> 20} MiB of the bodies of all requests",
+        f"{default['connections']} connections in all, {default['connections_per_address']} from one address",
+        f"{default['head_bytes'] >> 10} KiB a request's head; {default['head_seconds']:g} s for it",
         f"{default['frames_per_message']} frames a message",
         f"{default['people_per_frame']} people a frame",
         f"{default['queue_frames']} grid frames pending",

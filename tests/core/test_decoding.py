@@ -186,13 +186,14 @@ def test_every_segment_lives_once(track: list[tuple[float, float]]) -> None:
     check_lives(found, len(track))
 
 
-def check_lives(found: list[Decision], frames: int) -> None:
+def check_lives(found: list[Decision], frames: int, *, patient: bool = False) -> None:
+    """patient: some were to be told once there was evidence for them, so a final may come directly."""
     by_key: dict[int, list[Decision]] = {}
     for one in found:
         by_key.setdefault(one.key, []).append(one)
     for life in by_key.values():
         phases = [one.phase for one in life]
-        assert phases[0] == "started"
+        assert phases[0] == "started" or (patient and phases == ["final"])
         assert phases[-1] in ("final", "retracted")
         assert set(phases[1:-1]) <= {"updated"}
         assert len({one.label for one in life}) == 1
@@ -202,12 +203,93 @@ def check_lives(found: list[Decision], frames: int) -> None:
     assert decided == sorted(decided)
 
 
+# --- evidence ---------------------------------------------------------------------------------------------------------
+
+SURE = float(np.log(0.9 / 0.1) - np.log(0.4 / 0.6))
+"""Nats that a frame at 0.9 is worth where 0.4 is no news."""
+
+
+@pytest.mark.parametrize(("frames", "told_at"), [(0.0, 5), (0.5, 5), (1.5, 6), (9.5, 14)])
+def test_a_start_is_told_once_there_is_evidence_for_it(frames: float, told_at: int) -> None:
+    found, _ = run([0.0] * 5 + [0.9] * 30 + [0.0] * 10, with_(evidence=frames * SURE))
+    started, final = found
+    assert (started.phase, started.start, started.end, started.decided) == ("started", 5, told_at + 1, told_at)
+    assert (final.phase, final.start, final.end, final.decided) == ("final", 5, 35, 38)
+
+
+def test_what_ends_before_it_was_told_of_is_final_directly_or_never_heard_of() -> None:
+    track = [0.9] * 20 + [0.0] * 10 + [0.9] * 10 + [0.0] * 10
+    assert [(d.phase, d.key) for d in run(track)[0]] == [("started", 0), ("final", 0), ("started", 1), ("retracted", 1)]
+    found, _ = run(track, with_(evidence=25 * SURE, updates=0.2))
+    assert [(d.phase, d.key) for d in found] == [("final", 0)]
+
+
+def test_evidence_is_lost_where_the_score_falls_and_gathers_anew() -> None:
+    """Page's sum stays at nothing below `min_score`: what was at 0.3 for long has no debt to pay."""
+    dip = [0.9] * 3 + [0.3] * 20 + [0.9] * 30
+    found, _ = run(dip, with_(evidence=3.5 * SURE))
+    assert [(d.phase, d.start, d.decided) for d in found] == [("started", 0, 26)]
+    found, _ = run([0.0] * 5 + [0.3] * 40 + [0.9] * 30, with_(evidence=0.5 * SURE))
+    assert [(d.phase, d.start, d.decided) for d in found] == [("started", 5, 45)]
+
+
+def test_a_perfect_score_is_no_infinite_evidence() -> None:
+    found, _ = run([1.0] * 40, with_(evidence=20.0))
+    assert [(d.phase, d.decided) for d in found] == [("started", 2)]
+    assert run([1.0] * 40, with_(evidence=1000.0))[0] == []
+
+
+def test_the_next_of_the_same_class_gathers_its_own_evidence() -> None:
+    double = {"track": [0.9] * 70 + [0.0] * 10, "borders": {28: (0.1, 0.8), 30: (0.7, 0.2)}}
+    found, _ = run(**double, options=with_(evidence=5.5 * SURE))
+    assert [(d.phase, d.key, d.decided) for d in found][1:3] == [("final", 0, 35), ("started", 1, 35)]
+    found, _ = run(**double, options=with_(evidence=7.5 * SURE))
+    assert [(d.phase, d.key, d.decided) for d in found][1:3] == [("final", 0, 35), ("started", 1, 37)]
+
+
+def test_less_evidence_wanted_under_way_tells_at_once() -> None:
+    found = adjusted([0.9] * 40, 20, PLAIN, with_(evidence=1000.0))
+    assert [(one.phase, one.start, one.decided) for one in found] == [("started", 0, 20), ("final", 0, 39)]
+    saved, other = SegmentDecoder(1, 2), SegmentDecoder(1, 2)
+    saved.open(0, with_(evidence=1000.0))
+    other.open(0, PLAIN)
+    assert saved.push(np.array([0]), scores(0.9, 0)[None], QUIET[None]) == []
+    other.load(0, saved.save(0))
+    ((_, started),) = other.push(np.array([0]), scores(0.9, 0)[None], QUIET[None])
+    assert (started.phase, started.start, started.decided) == ("started", 0, 1)
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.lists(st.tuples(LEVELS, LEVELS), min_size=1, max_size=150),
+    st.sampled_from([0, 1, 2]),
+    st.floats(0, 40),
+    st.floats(0, 40),
+)
+def test_finals_do_not_depend_on_evidence(
+    track: list[tuple[float, float]], which: int, little: float, much: float
+) -> None:
+    """Nor do they come later, and more evidence only takes starts away or makes them later."""
+    little, much = sorted((little, much))
+    plain, early, late = (
+        alone(track, OPTIONS[which].model_copy(update={"evidence": nats})) for nats in (0.0, little, much)
+    )
+    finals = [one for one in plain if one.phase == "final"]
+    for found in (early, late):
+        check_lives(found, len(track), patient=True)
+        assert [one for one in found if one.phase == "final"] == finals
+    at = {one.key: one.decided for one in early if one.phase == "started"}
+    for one in late:
+        if one.phase == "started":
+            assert one.decided >= at[one.key]
+
+
 # --- many tracks side by side -----------------------------------------------------------------------------------------
 
 OPTIONS = (
     with_(min_duration=0.1, updates=0.2),
     with_(min_score=0.8, off_score=0.3, max_duration=1.0),
-    with_(off_hang=0.0, min_duration=0.0),
+    with_(off_hang=0.0, min_duration=0.0, evidence=3.0),
 )
 TRACK = st.lists(st.tuples(LEVELS, LEVELS), min_size=1, max_size=80)
 
@@ -344,7 +426,7 @@ def test_options_that_change_all_the_time_break_no_life(track: list[tuple[float,
     for t, p in enumerate(track):
         decoder.adjust(0, OPTIONS[choices[t % len(choices)]])
         found += [one for _, one in decoder.push(np.array([0]), scores(*p)[None], borders(*p)[None])]
-    check_lives(found + decoder.flush(0, "close"), len(track))
+    check_lives(found + decoder.flush(0, "close"), len(track), patient=True)
 
 
 @settings(max_examples=60, deadline=None)

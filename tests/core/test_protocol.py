@@ -6,7 +6,6 @@ import math
 from contextlib import suppress
 from typing import Any
 
-import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
@@ -29,7 +28,6 @@ from poseline.errors import (
     UnitUnknown,
     UnknownLayout,
     UnknownMessage,
-    UnsupportedOption,
 )
 from poseline.keypoints import pack_keypoints, read_keypoints, read_tracks, write_keypoints
 from poseline.protocol import (
@@ -353,7 +351,7 @@ def test_options_stand_on_the_manifests() -> None:
         (StreamOptions(gap_reset=0.0), InputError, "options.gap_reset"),
         (StreamOptions(gap_reset=1e9), InputError, "options.gap_reset"),
         (StreamOptions(scores_hz=-1), InputError, "options.scores_hz"),
-        (StreamOptions(on_overload="fail"), UnsupportedOption, "options.on_overload"),
+        (StreamOptions(evidence=-1.0), InputError, "options.evidence"),
     ],
 )
 def test_bad_options(options: StreamOptions, kind: type[PoselineError], param: str) -> None:
@@ -362,8 +360,15 @@ def test_bad_options(options: StreamOptions, kind: type[PoselineError], param: s
     assert caught.value.param == param
 
 
-def test_every_message_has_a_schema() -> None:
-    references, components = schemas([LocalizeRequest, Frames, protocol.SegmentFinal], "#/{name}")
-    assert references["Frames"] == {"$ref": "#/Frames"}
-    assert components["SegmentFinal"]["properties"]["type"] == {"enum": ["segment.final"]}
-    assert msgspec.json.encode(components)
+def test_what_is_read_and_what_is_written_have_schemas() -> None:
+    read, written = {"LocalizeRequest": LocalizeRequest}, {"ServerMessage": protocol.ServerMessage}
+    found = schemas(read, written, "#/{name}")
+    assert found["LocalizeRequest"]["required"] == ["tracks", "layout"]
+    assert found["LocalizeRequest"]["properties"]["model"]["default"] == "default"
+    assert {"$ref": "#/Scores"} in found["ServerMessage"]["anyOf"]
+    scores = found["Scores"]
+    assert scores["properties"]["type"] == {"enum": ["scores"]}
+    assert scores["required"] == ["type", "seq", "session_id", "t", "track_id", "top"]
+    assert "default" not in scores["properties"]["seq"]
+    assert scores["description"].startswith("The best classes at media time `t`")
+    assert "unknown:" not in scores["description"]

@@ -16,7 +16,7 @@ from websockets.frames import Opcode
 from made_up import NATIVE, frames_of
 from poseline.codec import MSGPACK
 from poseline.errors import Draining
-from poseline.protocol import Frame, Frames, Keepalive, Person, SessionStart
+from poseline.protocol import Flush, Frame, Frames, Keepalive, Person, SessionClose, SessionStart, StreamOptions
 from poseline_service.connection import StreamConnection
 from poseline_service.runtime import Runtime
 from poseline_service.sessions import Session
@@ -76,12 +76,13 @@ async def turns(count: int = 5) -> None:
         await asyncio.sleep(0)
 
 
-async def connected(runtime: Runtime) -> tuple[StreamConnection, Transport]:
+async def connected(runtime: Runtime, **options: Any) -> tuple[StreamConnection, Transport]:
     connection, transport = StreamConnection(runtime, server_state=SimpleNamespace(connections=set())), Transport()
     connection.connection_made(transport)  # type: ignore[arg-type]
     connection.data_received(HANDSHAKE)
     await turns()
-    connection.data_received(message(SessionStart(layout="body16", coordinates=NATIVE)))
+    start = SessionStart(layout="body16", coordinates=NATIVE, options=StreamOptions(**options))
+    connection.data_received(message(start))
     return connection, transport
 
 
@@ -185,3 +186,57 @@ async def test_reading_goes_on_when_the_client_does(models: Path) -> None:
         assert transport.reading
         assert b"track.started" in transport.written
         connection.connection_lost(None)
+
+
+async def test_who_drops_the_oldest_is_read_while_it_does_not_read(models: Path) -> None:
+    async with house(models, queue_frames=16) as runtime:
+        connection, transport = await connected(runtime, on_overload="drop_oldest")
+        connection.pause_writing()
+        for begin in range(0, 90, 10):
+            connection.data_received(message(Frames(begin, FRAMES[begin : begin + 10])))
+            await turns(20)
+            assert transport.reading
+        assert b"frames_dropped" in transport.written
+        assert b"track.started" not in transport.written
+        transport.written = b""
+        connection.resume_writing()
+        await turns(20)
+        connection.tick(connection._heard + 2.0)
+        await turns(20)
+        dropped = runtime.metrics.frames_dropped.labels("overload")._value.get()
+        assert 90 - 8 <= dropped < 90, "at most eight wait"
+        assert b"track.started" in transport.written
+        assert MSGPACK.encode({"client_seq": 89})[1:] in transport.written
+        connection.connection_lost(None)
+
+
+async def test_flushes_cannot_be_dropped_so_too_many_of_them_are_not_read(models: Path) -> None:
+    async with house(models, queue_frames=16) as runtime:
+        connection, transport = await connected(runtime, on_overload="drop_oldest")
+        connection.pause_writing()
+        connection.data_received(message(Frames(0, FRAMES[:4])))
+        await turns()
+        for _ in range(20):
+            connection.data_received(message(Flush()))
+        assert not transport.reading
+        connection.resume_writing()
+        await turns(20)
+        assert transport.reading
+        assert transport.written.count(b"flushed") == 20
+        connection.connection_lost(None)
+
+
+@pytest.mark.parametrize("policy", ["block", "drop_oldest", "fail"])
+async def test_who_is_lost_while_it_does_not_read_gives_its_lanes_back(models: Path, policy: str) -> None:
+    """Its last frames are scored all the same: it was told that it need not send them again, or asked for the end."""
+    async with house(models, queue_frames=16) as runtime:
+        connection, _ = await connected(runtime, on_overload=policy)
+        connection.data_received(message(Frames(0, FRAMES[:8])))
+        await turns(20)
+        assert runtime.model().scheduler.lanes == 1
+        connection.pause_writing()
+        connection.data_received(message(Frames(8, FRAMES[8:40])) + message(SessionClose()))
+        await turns(20)
+        connection.connection_lost(None)
+        await turns(40)
+        assert runtime.model().scheduler.lanes == 0

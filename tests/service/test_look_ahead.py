@@ -13,7 +13,7 @@ import pytest
 
 from made_up import NATIVE, recording
 from poseline.bundle import ModelBundle
-from poseline.client import StreamClient
+from poseline.client import RemoteError, StreamClient
 from poseline.online import StreamLocalizer
 from poseline.pose import PoseSequence
 from poseline.protocol import Flushed, LocalizeOptions, Scores, SegmentFinal, ServerMessage, StreamOptions
@@ -64,8 +64,10 @@ def times(heard: list[ServerMessage]) -> list[float]:
 
 
 async def streamed(server: ServerProcess, poses: PoseSequence, chunk: int) -> list[ServerMessage]:
-    async with StreamClient(server.ws, coordinates=NATIVE, options=StreamOptions(scores_hz=30)) as client:
+    options = StreamOptions(scores_hz=30, look_ahead=round(LOOK_AHEAD / 30, 3))
+    async with StreamClient(server.ws, coordinates=NATIVE, options=options) as client:
         assert client.started.algorithmic_latency == pytest.approx(LOOK_AHEAD / 30)
+        assert client.started.options["look_ahead"] == pytest.approx(LOOK_AHEAD / 30, abs=1e-6)
         return [one async for one in play(client, timeline({"p1": poses}), chunk=chunk)]
 
 
@@ -74,6 +76,9 @@ async def test_streams_and_recordings(serve: Serve, late: tuple[Path, ModelBundl
     folder, bundle = late
     server = serve(folder, workers=workers).ready()
     assert httpx.get(f"{server.url}/v1/models/default").json()["look_ahead"] == LOOK_AHEAD
+    with pytest.raises(RemoteError, match=r"look_ahead is 0\.5 s; model tiny offers 0\.2333\d* s alone") as refused:
+        await StreamClient(server.ws, coordinates=NATIVE, options=StreamOptions(look_ahead=0.5)).__aenter__()
+    assert refused.value.code == "unsupported_option"
     people = {f"p{seed}": (recording(seed, 150 + seed) if seed % 2 else broken(seed)) for seed in range(6)}
     heard = await asyncio.gather(*(streamed(server, poses, n * 10 + 1) for n, poses in enumerate(people.values())))
     options = LocalizeOptions(returns=["segments", "scores"], frame_scores_hz=30)

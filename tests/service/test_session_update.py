@@ -101,6 +101,29 @@ async def test_it_takes_effect_at_its_place_among_the_frames(server: ServerProce
     assert len(events(whole)) > 20
 
 
+async def test_evidence_makes_starts_late_and_leaves_finals_alone(server: ServerProcess) -> None:
+    """Asked for at the start, or for a while; whoever is told nothing of a start hears nothing of a retraction."""
+    plain = await told(server, [FRAMES], scores_hz=30)
+    patient = await told(server, [FRAMES], scores_hz=30, evidence=6.0)
+    later = await told(server, [PARTS[0], {"evidence": 6.0}, PARTS[1], {"evidence": None}, PARTS[2]], scores_hz=30)
+    finals = [one for one in events(plain) if one[0] is SegmentFinal]
+    assert [one for one in events(patient) if one[0] is SegmentFinal] == finals
+    assert [one for one in events(later) if one[0] is SegmentFinal] == finals
+    at = {(label, start): frame for label, start, frame in begun(plain)}
+    late = [frame - at[label, start] for label, start, frame in begun(patient)]
+    assert min(late) >= 0
+    assert max(late) > 0
+    assert 0 < len(late) < len(at)
+    lives: dict[str, list[type]] = {}
+    for one in patient:
+        if isinstance(one, protocol.OfSegment):
+            lives.setdefault(one.segment_id, []).append(type(one))
+    assert all(life == [SegmentFinal] or life[0] is SegmentStarted for life in lives.values())
+    assert [SegmentFinal] in lives.values()
+    assert among(begun(later), range(301)) == among(begun(plain), range(301))
+    assert among(begun(later), range(602, 901)) == among(begun(plain), range(602, 901)) != []
+
+
 async def test_no_class_no_start(server: ServerProcess) -> None:
     parts = between(await told(server, [PARTS[0], {"classes": []}, PARTS[1], {"classes": None}, PARTS[2]]))
     assert [starts(part) > 0 for part in parts] == [True, False, True]

@@ -70,3 +70,15 @@ async def test_a_session_that_went_on_for_long_is_kept_again(monkeypatch: pytest
         await store.save("a", 1, State(b"stale", KEYS), 60)
     await store.save("a", epoch, State(b"second", (b"next",)), 60)
     assert await store.claim("a", b"next") == (epoch + 1, b"second")
+
+
+async def test_what_is_over_is_forgotten_though_nobody_comes(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    monkeypatch.setattr(states, "monotonic", lambda: now)
+    store = MemoryStore(1000)
+    await store.save("a", 1, State(b"first", KEYS), 60)
+    store.tidy()
+    assert store.bytes == 5
+    now = 61.0
+    store.tidy()
+    assert store.bytes == 0

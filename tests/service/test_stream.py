@@ -269,7 +269,8 @@ WRONG: dict[str, tuple[list[str | bytes], str, int]] = {
     "model": ([start(model="gpt")], "unknown_model", 4422),
     "class": ([start(options={"classes": ["fly"]})], "invalid_input", 4422),
     "option": ([start(options={"min_score": 7})], "invalid_input", 4422),
-    "overload option": ([start(options={"on_overload": "fail"})], "unsupported_option", 4422),
+    "look-ahead": ([start(options={"look_ahead": 0.5})], "unsupported_option", 4422),
+    "evidence": ([start(options={"evidence": -1})], "invalid_input", 4422),
     "huge seq": (
         [START, encode(Frames(2**53, [])).decode().replace(str(2**53), str(2**64 - 1))],
         "invalid_message",
