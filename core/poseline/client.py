@@ -118,6 +118,7 @@ class StreamClient:
         options: StreamOptions | None = None,
         model: str = "default",
         fps: float | None = None,
+        webhooks: Sequence[str] = (),
         codec: Codec = MSGPACK,
         resume: bool = True,
         credential: Credential | None = None,
@@ -132,6 +133,7 @@ class StreamClient:
             model=model,
             fps=fps,
             client=ClientInfo("poseline-python", _version()),
+            webhooks=list(webhooks),
         )
         self._retry_codes: frozenset[int] = _RETRY_CODES if resume else frozenset()
         if resume and callable(credential):

@@ -276,6 +276,7 @@ class StreamConnection(asyncio.Protocol):
     def _go_on(self, start: protocol.SessionStart, holding: Holding, saved: SavedSession | None) -> None:
         assert self._model is not None  # the upgrade was granted
         assert self._account is not None
+        self._outbox.copy = self._runtime.webhooks.of_session(start.webhooks, self._outbox.session_id, self._owner)
         metrics, spend = self._runtime.metrics, self._account.spend
         self._session = Session(start, self._model, self._settings, metrics, self._outbox, self, holding, spend, saved)
         self._holding = self._unconfirmed = holding

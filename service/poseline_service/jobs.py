@@ -73,8 +73,8 @@ class Source(Protocol):
 
 @dataclass(eq=False)
 class Job:
-    """One piece of work. owner: whose it is (`principals`). spend: takes its frames of what they may have. about: completes
-    its answer by what an export must say too; once it has succeeded."""
+    """One piece of work. owner: whose it is (`principals`). spend: takes its frames of what they may have. told: hears how
+    it ended. about: completes its answer by what an export must say too; once it has succeeded."""
 
     source: Source
     folder: JobFolder
@@ -82,6 +82,7 @@ class Job:
     key: str | None
     owner: str
     spend: Callable[[int], None]
+    told: Callable[[JobStatus], None] | None = None
     id: str = field(default_factory=lambda: token_hex(16))
     state: JobState = "queued"
     progress: float = 0.0
@@ -165,6 +166,7 @@ class JobBoard:
         key: str | None,
         owner: str,
         spend: Callable[[int], None],
+        told: Callable[[JobStatus], None] | None = None,
     ) -> Job:
         """A new job, or the one that came from the same owner with the same key. Raises IdempotencyConflict, Draining."""
         self._check_open()
@@ -173,7 +175,7 @@ class JobBoard:
                 raise IdempotencyConflict("this Idempotency-Key came with another job", param="Idempotency-Key")
             return known
         self._make_room()
-        job = Job(source, folder, name, key, owner, spend)
+        job = Job(source, folder, name, key, owner, spend, told)
         self._jobs[job.id] = job
         if key is not None:
             self._keys[owner, key] = job
@@ -309,6 +311,8 @@ class JobBoard:
         if job.started is not None:
             self._metrics.job_seconds.labels(kind, state).observe(seconds)
         code = job.error.code if job.error else None
+        if job.told is not None:
+            job.told(job.status())
         log.info("job_ended", job=job.id, kind=kind, state=state, code=code, seconds=round(seconds, 3))
         self._changes.notify()
 

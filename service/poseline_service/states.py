@@ -12,20 +12,15 @@ from time import monotonic
 from typing import Any, Protocol
 
 from msgspec import Struct
-from valkey.asyncio import BlockingConnectionPool, Valkey
-from valkey.commands.core import AsyncScript
-from valkey.exceptions import ValkeyError
 
-from poseline.errors import InputError
-from poseline_service.errors import SessionExpired, StoreUnavailable, Superseded, UnknownSession
+from poseline_service.errors import SessionExpired, Superseded, UnknownSession
+from poseline_service.redis import Redis, Script
 from poseline_service.settings import ServiceSettings
 
 _REMEMBERED = 600.0
 """Seconds for which it is known that a state was there."""
 _MANY_SMALL = 16_384
 """Small things that are kept in memory at a time."""
-_CONNECTIONS = 32
-"""To a server that speaks Redis' protocol: however many states are on their way, they take no more descriptors."""
 
 
 class State(Struct, frozen=True):
@@ -168,6 +163,8 @@ local epoch = tonumber(redis.call('HGET', KEYS[1], 'epoch') or '0')
 if epoch <= tonumber(ARGV[1]) then redis.call('DEL', KEYS[1]) end
 return 1
 """
+_PUT = "return redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])"
+_TAKE = "return redis.call('GETDEL', KEYS[1])"
 
 
 class RedisStore:
@@ -176,13 +173,9 @@ class RedisStore:
     durable = True
 
     def __init__(self, url: str, timeout: float) -> None:
-        sockets = {"socket_timeout": timeout, "socket_connect_timeout": timeout}
-        bounded = {"max_connections": _CONNECTIONS, "timeout": timeout}
-        pool = BlockingConnectionPool.from_url(url, **sockets, **bounded)  # pyright: ignore[reportUnknownMemberType]
-        self._client = Valkey.from_pool(pool)
-        self._save = self._client.register_script(_SAVE)
-        self._claim = self._client.register_script(_CLAIM)
-        self._forget = self._client.register_script(_FORGET)
+        self._redis = redis = Redis(url, timeout)
+        self._save, self._claim, self._forget = map(redis.script, (_SAVE, _CLAIM, _FORGET))
+        self._put, self._take = map(redis.script, (_PUT, _TAKE))
 
     async def save(self, name: str, epoch: int, state: State, seconds: float) -> None:
         saved = await self._run(self._save, name, epoch, state.content, int(seconds), int(_REMEMBERED), *state.keys)
@@ -201,25 +194,19 @@ class RedisStore:
         await self._run(self._forget, name, epoch)
 
     async def put(self, name: str, content: bytes, seconds: float) -> None:
-        await self._answer(self._client.set(f"poseline:{name}", content, px=int(1000 * seconds)))
+        await self._put([f"poseline:{name}"], [content, int(1000 * seconds)])
 
     async def take(self, name: str) -> bytes | None:
-        return await self._answer(self._client.getdel(f"poseline:{name}"))
+        return await self._take([f"poseline:{name}"], [])
 
     def tidy(self) -> None:
         """It does: every state expires."""
 
     async def close(self) -> None:
-        await self._client.aclose()
+        await self._redis.close()
 
-    async def _run(self, script: AsyncScript, name: str, *args: Any) -> Any:
-        return await self._answer(script(keys=[f"poseline:session:{name}"], args=args))
-
-    async def _answer(self, asked: Any) -> Any:
-        try:
-            return await asked
-        except (ValkeyError, OSError) as error:
-            raise StoreUnavailable(f"the store of states does not answer: {error}") from None
+    async def _run(self, script: Script, name: str, *args: Any) -> Any:
+        return await script([f"poseline:session:{name}"], args)
 
 
 def _unknown(name: str) -> UnknownSession:
@@ -234,7 +221,4 @@ def open_store(settings: ServiceSettings) -> StateStore:
     """Raises InputError for an address that is none."""
     if settings.state_url is None:
         return MemoryStore(settings.state_memory_bytes)
-    try:
-        return RedisStore(settings.state_url, settings.state_timeout)
-    except ValueError as error:
-        raise InputError(f"POSELINE_STATE_URL: {error}") from None
+    return RedisStore(settings.state_url, settings.state_timeout)
