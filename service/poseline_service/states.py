@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from msgspec import Struct
 
-from poseline_service.errors import SessionExpired, Superseded, UnknownSession
+from poseline_service.errors import SessionExpired, StoreUnavailable, Superseded, UnknownSession
 from poseline_service.redis import Redis, Script
 from poseline_service.settings import ServiceSettings
 
