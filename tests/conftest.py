@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from servers import ServerProcess, free_ports
+from poseline_bench.processes import storing
+from servers import ServerProcess
 from tiny_bundle import write_bundle
 
 
@@ -31,18 +31,6 @@ def server(models: Path) -> Iterator[ServerProcess]:
         process.stop()
 
 
-@pytest.fixture(scope="session")
-def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A real Redis, empty at first and without a file; its address."""
-    port, _ = free_ports()
-    folder = tmp_path_factory.mktemp("redis")
-    command = ["redis-server", "--port", str(port), "--save", "", "--appendonly", "no", "--dir", str(folder)]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    yield f"redis://127.0.0.1:{port}/0"
-    process.terminate()
-    process.wait()
-
-
 @pytest.fixture
 def serve(models: Path) -> Iterator[Callable[..., ServerProcess]]:
     """Start a server of one's own, with settings."""
@@ -55,3 +43,10 @@ def serve(models: Path) -> Iterator[Callable[..., ServerProcess]]:
     yield start
     for process in started:
         process.stop()
+
+
+@pytest.fixture(scope="session")
+def redis() -> Iterator[str]:
+    """The address of a real Redis, empty and without a file."""
+    with storing() as url:
+        yield url

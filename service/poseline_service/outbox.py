@@ -122,8 +122,9 @@ class Outbox:
             self.copy(message)
         kind, encoded = type(message), self._codec.encode(message)
         kept, now = self._passing if kind in _PASSING else self._lasting, monotonic()
-        kept.append((now, seq, encoded))
-        while kept[0][0] < now - _UNHEARD:
+        if kind is not protocol.SessionStarted:  # it is said anew at every resume, with a token that is good
+            kept.append((now, seq, encoded))
+        while kept and kept[0][0] < now - _UNHEARD:
             kept.popleft()
         if self.commit is not None and (self._waiting or kind in _BINDING):
             self._waiting.append((seq, kind in _BINDING, encoded))

@@ -209,6 +209,22 @@ async def test_a_session_is_kept_for_a_while(serve: Serve) -> None:
     assert (error.code, code) == ("session_expired", 4410)
 
 
+async def test_who_heard_nothing_is_told_of_the_start_once(server: ServerProcess) -> None:
+    """Message 0 holds the first token, which is no longer good: it is not repeated beside the new one."""
+    async with session(server.ws) as (socket, started):
+        await socket.send(MSGPACK.encode(Frames(0, frames_of(5, 60))))
+        await socket.send(MSGPACK.encode(protocol.Flush()))
+        while not isinstance(MSGPACK.decode_server(await socket.recv(decode=False)), protocol.Flushed):
+            pass
+        socket.transport.abort()
+    async with connect(server.ws, subprotocols=[MSGPACK.subprotocol], compression=None) as again:
+        await again.send(MSGPACK.encode(SessionStart(resume=Resume(started.session_id, started.resume_token, -1))))
+        await again.send(MSGPACK.encode(protocol.SessionClose()))
+        heard = await everything(again)
+    assert [type(one) for one in heard].count(protocol.SessionStarted) == 1
+    assert [one.seq for one in heard] == list(range(len(heard)))
+
+
 @pytest.mark.parametrize("where", ["memory", "redis"])
 async def test_whoever_resumes_an_open_session_supersedes_it(where: str, serve: Serve, redis: str) -> None:
     server = serve(**({"state_url": redis} if where == "redis" else {})).ready()
