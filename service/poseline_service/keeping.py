@@ -30,17 +30,18 @@ from poseline_service.people import PeopleState
 from poseline_service.states import State, StateStore
 from poseline_service.tracks import TrackState
 
-_KIND = "session 4"
+_KIND = "session 5"
 _LAST_WORDS = 5.0
 """Seconds that a session which is deleted has to tell them."""
 
 
 class SavedSession(Struct, frozen=True):
-    """All that is known of a session, to travel. status: what its owner may see. digest: of the model. start: with the
-    options in effect. opened: tracks so far. announced: segments whose start was told. over: how it ended (close code,
-    reason), if it did."""
+    """All that is known of a session, to travel. owner: whose it is (`principals`). status: what they may see of it. digest:
+    of the model. start: with the options in effect. opened: tracks so far. announced: segments whose start was told. over:
+    how it ended (close code, reason), if it did."""
 
     session_id: str
+    owner: str
     status: SessionStatus
     digest: str
     subprotocol: str
@@ -83,7 +84,8 @@ class Holding:
         self.name, self.owner = name, owner
         self._epoch = epoch
         self.token = token_urlsafe(24)
-        self._keys = (_hashed(self.token),) if former is None else (_hashed(self.token), former)
+        key = _hashed(self.token, owner)
+        self._keys = (key,) if former is None else (key, former)
         self.durable, self.seconds = keeper.durable, keeper.seconds
 
     def admits(self, key: bytes) -> bool:
@@ -138,7 +140,7 @@ class Keeper:
     async def resume(self, asked: Resume, owner: str) -> tuple[Holding, SavedSession]:
         """Take a session over, from another connection of this process if there is one. Raises UnknownSession,
         SessionExpired, StoreUnavailable."""
-        name, key = asked.session_id, _hashed(asked.token)
+        name, key = asked.session_id, _hashed(asked.token, owner)
         if (live := self._live.get(name)) and live[0].admits(key):
             _, holder, left = live
             holder.supersede()
@@ -250,6 +252,6 @@ def _unknown(name: str) -> UnknownSession:
     return UnknownSession(f"there is no session {name}, or it was forgotten")
 
 
-def _hashed(token: str) -> bytes:
-    """What is kept of a token."""
-    return sha256(token.encode()).hexdigest().encode()
+def _hashed(token: str, owner: str) -> bytes:
+    """What is kept of a token: only its owner's is good."""
+    return sha256(f"{owner}\0{token}".encode()).hexdigest().encode()

@@ -14,7 +14,7 @@ from typing import Protocol
 
 from msgspec import Struct
 
-from poseline_service.errors import SessionDeleted, SessionExpired, Superseded, UnknownSession
+from poseline_service.errors import SessionDeleted, SessionExpired, StoreUnavailable, Superseded, UnknownSession
 from poseline_service.redis import Redis
 from poseline_service.settings import ServiceSettings
 
@@ -24,6 +24,8 @@ _DELETED = 86_400
 """Seconds for which no server can save a session that was deleted: one that has it may say nothing for long."""
 LISTED = 1000
 """States in a list, at the most."""
+_MANY_SMALL = 16_384
+"""Small things that are kept in memory at a time."""
 
 
 class State(Struct, frozen=True):
@@ -67,6 +69,14 @@ class StateStore(Protocol):
         StoreUnavailable."""
         ...
 
+    async def put(self, name: str, content: bytes, seconds: float) -> None:
+        """Something small, for whoever takes it first, within so many seconds. Raises StoreUnavailable."""
+        ...
+
+    async def take(self, name: str) -> bytes | None:
+        """It, once; None where nobody put it, or its time is over. Raises StoreUnavailable."""
+        ...
+
     def tidy(self) -> None:
         """Forget what is over, if it does not do so by itself."""
         ...
@@ -96,6 +106,7 @@ class MemoryStore:
         """Whose content is gone, in the order in which it went."""
         self.bytes = 0
         """Of all that is kept."""
+        self._small: dict[str, tuple[float, bytes]] = {}
 
     async def save(self, name: str, epoch: int, state: State, seconds: float) -> None:
         known = self._kept.get(name) or self._over.get(name)
@@ -138,6 +149,18 @@ class MemoryStore:
             self._drop(name)
         return found
 
+    async def put(self, name: str, content: bytes, seconds: float) -> None:
+        now = monotonic()
+        if len(self._small) >= _MANY_SMALL:
+            self._small = {name: one for name, one in self._small.items() if one[0] > now}
+        if len(self._small) >= _MANY_SMALL:
+            raise StoreUnavailable("too much was put here that nobody took")
+        self._small[name] = now + seconds, content
+
+    async def take(self, name: str) -> bytes | None:
+        until, content = self._small.pop(name, (0.0, b""))
+        return content if until > monotonic() else None
+
     async def close(self) -> None:
         self._kept.clear()
         self._over.clear()
@@ -161,7 +184,8 @@ class MemoryStore:
 
 
 # KEYS: a session (its epoch, owner and keys: remembered for a while), its state (gone in time), its owner's sessions (by
-# when they are gone). ARGV of a save: epoch, content, about, milliseconds that it is kept, and remembered, name, owner, keys.
+# when they are gone). ARGV of a save: epoch, content, about, milliseconds for which it is kept, and remembered, name, owner,
+# keys.
 _SAVE = """
 if redis.call('HEXISTS', KEYS[1], 'deleted') == 1 then return 'deleted' end
 local epoch = tonumber(redis.call('HGET', KEYS[1], 'epoch') or '0')
@@ -212,6 +236,8 @@ redis.call('EXPIRE', KEYS[1], ARGV[2])
 redis.call('ZREM', KEYS[3], ARGV[3])
 return 1
 """
+_PUT = "return redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])"
+_TAKE = "return redis.call('GETDEL', KEYS[1])"
 
 
 class RedisStore:
@@ -223,6 +249,7 @@ class RedisStore:
         self._redis = redis = Redis(url, timeout)
         self._save, self._claim, self._forget = map(redis.script, (_SAVE, _CLAIM, _FORGET))
         self._owned, self._read, self._delete = map(redis.script, (_OWNED, _READ, _DELETE))
+        self._put, self._take = map(redis.script, (_PUT, _TAKE))
 
     async def save(self, name: str, epoch: int, state: State, seconds: float) -> None:
         kept, remembered = (max(1, int(1000 * one)) for one in (seconds, seconds + _REMEMBERED))
@@ -253,6 +280,12 @@ class RedisStore:
 
     async def delete(self, name: str, owner: str) -> bool:
         return bool(await self._delete(_keys(name, owner), [owner, _DELETED, name]))
+
+    async def put(self, name: str, content: bytes, seconds: float) -> None:
+        await self._put([f"poseline:{name}"], [content, int(1000 * seconds)])
+
+    async def take(self, name: str) -> bytes | None:
+        return await self._take([f"poseline:{name}"], [])
 
     def tidy(self) -> None:
         """It does: every state expires."""
