@@ -24,6 +24,8 @@ import psutil
 
 _PATIENCE = 30.0
 UNLIMITED: dict[str, object] = {
+    "connections": 100_000,
+    "connections_per_address": 0,
     "max_sessions": 100_000,
     "slots": 16_384,
     "max_pending": 10_000_000,

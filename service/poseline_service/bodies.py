@@ -88,17 +88,3 @@ def _accepted(part: str) -> tuple[str, float]:
         return kind, float(quality)
     except ValueError:
         return kind, 0.0
-
-
-async def read_body(request: Request, limit: int) -> bytes:
-    """Read no more than `limit` bytes. Raises TooLarge."""
-    declared = request.headers.get("content-length", "")
-    body = bytearray()
-    if not (declared.isdigit() and int(declared) > limit):
-        async for chunk in request.stream():
-            body += chunk
-            if len(body) > limit:
-                break
-        else:
-            return bytes(body)
-    raise TooLarge(f"the body is larger than {limit} bytes")

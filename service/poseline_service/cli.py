@@ -18,8 +18,10 @@ import uvicorn
 from pydantic import ValidationError
 
 from poseline.errors import InputError
+from poseline_service.admin import serve_admin
 from poseline_service.app import create_app
 from poseline_service.connection import streams
+from poseline_service.guard import Guard
 from poseline_service.logging import configure_logging, log
 from poseline_service.runtime import Runtime
 from poseline_service.settings import ServiceSettings, unknown_variables
@@ -28,16 +30,23 @@ _DOORS = 16
 """Connections that are accepted in one turn of the event loop. libuv accepts one a turn from each listening handle; under
 load turns are long, and who is to be refused would wait for seconds. So the one socket is watched by many handles."""
 
+_OTHER_FILES = 256
+"""Descriptors beside those of connections: jobs' files, scrapes, the store of states."""
+
 _QUEUE = 2048
 """Connections that may wait to be accepted."""
 
 
 class DrainingServer(uvicorn.Server):
-    """uvicorn's server, which lets open streams finish before it stops."""
+    """uvicorn's server, which lets open streams finish before it stops, and whose own heartbeat is the guard's too."""
 
-    def __init__(self, config: uvicorn.Config, runtime: Runtime) -> None:
+    def __init__(self, config: uvicorn.Config, runtime: Runtime, guard: Guard) -> None:
         super().__init__(config)
-        self._runtime = runtime
+        self._runtime, self._guard = runtime, guard
+
+    async def on_tick(self, counter: int) -> bool:
+        self._guard.tick(monotonic())
+        return await super().on_tick(counter)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
@@ -60,14 +69,16 @@ def serve(
 ) -> None:
     """Serve the HTTP and WebSocket API, the page and the metrics."""
     settings = read_settings(host=host, port=port, models=models)
-    configure_logging()
+    configure_logging(settings.log_level)
     app = create_app(settings)
+    guard = Guard(settings, app.state.runtime.metrics)
     config = uvicorn.Config(
         app,
         host=settings.host,
         port=settings.port,
         log_config=None,
         access_log=False,
+        http=guard.protocol(),
         ws=streams(app.state.runtime),
         server_header=False,
     )
@@ -75,7 +86,8 @@ def serve(
         if settings.metrics_port:
             at_exit.callback(_serve_metrics(app.state.runtime))
         doors = _open_doors(settings.host, settings.port)
-        DrainingServer(config, app.state.runtime).run(sockets=doors)
+        _make_room(settings.connections)
+        DrainingServer(config, app.state.runtime, guard).run(sockets=doors)
 
 
 def _open_doors(host: str, port: int) -> list[socket.socket]:
@@ -88,11 +100,26 @@ def _open_doors(host: str, port: int) -> list[socket.socket]:
     return [door, *(door.dup() for _ in range(_DOORS - 1))]
 
 
+def _make_room(connections: int) -> None:
+    """File descriptors for so many: many systems let a process have a thousand unless it asks for more."""
+    try:
+        import resource
+    except ImportError:  # Windows, which has no such limit
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = connections + _OTHER_FILES
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        given = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (given, hard))
+        if given < wanted:
+            log.warning("few_files", open_files=given, wanted=wanted)
+
+
 def _serve_metrics(runtime: Runtime) -> Callable[[], None]:
     """Raises InputError for a port that cannot be had."""
     host, port = runtime.settings.host, runtime.settings.metrics_port
     try:
-        return runtime.metrics.serve(host, port)
+        return serve_admin(runtime)
     except OSError as error:
         raise InputError(f"POSELINE_METRICS_PORT {port} cannot be opened on {host}: {error.strerror}") from None
 

@@ -13,6 +13,7 @@ pings, acknowledgements, a closing handshake that never ends. Everything happens
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from functools import partial
 from http import HTTPStatus
 from secrets import token_hex
@@ -31,6 +32,7 @@ from poseline import protocol
 from poseline.codec import CODECS, JSON, Codec
 from poseline.errors import Draining, PoselineError, UnknownMessage
 from poseline_service.errors import (
+    InvalidText,
     ModelChanged,
     NotFound,
     OutOfOrder,
@@ -39,7 +41,7 @@ from poseline_service.errors import (
     UnsupportedSubprotocol,
     WrongData,
 )
-from poseline_service.frames import BINARY, TEXT, framed, take_messages
+from poseline_service.frames import BINARY, TEXT, RationedProtocol, framed, is_utf8, take_messages
 from poseline_service.keeping import Holding, SavedSession
 from poseline_service.logging import log
 from poseline_service.outbox import Outbox
@@ -51,7 +53,7 @@ from poseline_service.tracks import LoadedModel
 PATH = "/v1/stream"
 _PING_SECONDS = 20.0
 """Between two pings, and until a silent peer counts as gone."""
-_KNOWN_CODES = {1000, 1001, 1002, 1003, 1005, 1006, 1007, 1009, 1011, 1012, 1013} | {
+_KNOWN_CODES = {1000, 1001, 1002, 1003, 1005, 1006, 1007, 1008, 1009, 1011, 1012, 1013} | {
     4400,
     4404,
     4408,
@@ -73,11 +75,14 @@ def streams(runtime: Runtime) -> Any:
 class StreamConnection(asyncio.Protocol):
     """An upgrade, the socket that it became, and the session that goes on over it."""
 
-    def __init__(self, runtime: Runtime, *, server_state: Any, **_: Any) -> None:
-        self._runtime = runtime
+    def __init__(
+        self, runtime: Runtime, *, server_state: Any, left: Callable[[], None] = lambda: None, **_: Any
+    ) -> None:
+        """left: hears that the connection is lost."""
+        self._runtime, self._uncount = runtime, left
         self._settings = runtime.settings
         self._siblings: set[Any] = server_state.connections  # uvicorn waits for them when it stops
-        self._protocol = ServerProtocol(max_size=self._settings.message_bytes, select_subprotocol=_choose)
+        self._protocol = RationedProtocol(max_size=self._settings.message_bytes, select_subprotocol=_choose)
         self._codec: Codec = JSON
         self._model: LoadedModel | None = None
         self._session: Session | None = None
@@ -143,6 +148,7 @@ class StreamConnection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._siblings.discard(self)
+        self._uncount()
         self._lost = self.writable = True  # nobody need read any more what is said
         if self._model is None:
             return
@@ -226,6 +232,8 @@ class StreamConnection(asyncio.Protocol):
             if text != self._codec.text:
                 came, expected = ("text", "binary") if text else ("binary", "text")
                 raise WrongData(f"a {came} message came, {self._codec.subprotocol} is {expected}")
+            if text and not is_utf8(data):
+                raise InvalidText("the message is not UTF-8")
             message = self._codec.decode_client(data)
             if self._session is not None:
                 self._session.receive(message)
@@ -257,6 +265,7 @@ class StreamConnection(asyncio.Protocol):
 
     def _go_on(self, start: protocol.SessionStart, holding: Holding, saved: SavedSession | None) -> None:
         assert self._model is not None  # the upgrade was granted
+        self._outbox.copy = self._runtime.webhooks.of_session(start.webhooks, self._outbox.session_id, "")
         args = self._model, self._settings, self._runtime.metrics, self._outbox, self, holding, saved
         self._session = Session(start, *args)
         self._holding = self._unconfirmed = holding
@@ -399,6 +408,7 @@ class StreamConnection(asyncio.Protocol):
 
     def tick(self, now: float) -> None:
         """To be called a few times a second, with the monotonic clock."""
+        self._protocol.small_frames = 0
         if not self.writable and now - self._stuck_since > self._settings.idle_seconds:
             self.abandon()  # it does not read what it is told
             return

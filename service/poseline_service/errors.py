@@ -53,6 +53,30 @@ class TooSlow(Silence):
     code = "too_slow"
 
 
+class HeadTooLarge(InputError):
+    """A request's line and headers together."""
+
+    code = "head_too_large"
+
+
+class TooManyConnections(Overloaded):
+    """Of all clients, or of one address."""
+
+    code = "too_many_connections"
+
+
+class InvalidText(MalformedMessage):
+    """A WebSocket text message that is not UTF-8."""
+
+    code = "invalid_text"
+
+
+class Unauthorized(InputError):
+    """No key, or not the right one: the answer does not tell which."""
+
+    code = "unauthorized"
+
+
 class DeadlineExceeded(InputError):
     """The client did not want to wait any longer."""
 
@@ -97,6 +121,12 @@ class ModelLoading(Overloaded):
 
 class UnknownJob(NotFound):
     code = "unknown_job"
+
+
+class UnknownWebhook(InputError):
+    """No webhook target of that name that this caller may choose, or none that takes what can happen here."""
+
+    code = "unknown_webhook"
 
 
 class IdempotencyConflict(InputError):

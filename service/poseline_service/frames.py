@@ -3,18 +3,44 @@
 Everything else of RFC 6455 (handshakes, fragments, pings, closes, whatever is wrong) is left to `websockets`, whose parser
 goes frame by frame through generators and enumerations. These few lines save a tenth of what a message costs the server
 (docs/performance.md); the tests hold them against the library's own parser.
+
+What is left to the library costs so much more that it is rationed (`RationedProtocol`).
 """
 
 from __future__ import annotations
+
+from websockets.exceptions import ProtocolError
+from websockets.frames import CloseCode, Frame
+from websockets.server import ServerProtocol
 
 try:
     from websockets.speedups import apply_mask
 except ImportError:  # a platform for which nobody has compiled it
     from websockets.utils import apply_mask
 
+RATION, _SMALL = 256, 1024
+"""Control frames and fragments below so many bytes that may come in one ration: no client sends a tenth of it."""
 TEXT, BINARY = 0x81, 0x82
 """First byte of a final frame with opcode 1 or 2 and no extension."""
 _SHORT, _MEDIUM = 125, 126
+
+
+class RationedProtocol(ServerProtocol):
+    """The library's, which closes with 1008 where more than `RATION` small frames come before `small_frames` is set to 0.
+
+    One read may hold 40 000 pings, and would stop the event loop for a second.
+    """
+
+    small_frames = 0
+
+    def recv_frame(self, frame: Frame) -> None:
+        whole = frame.fin and frame.opcode.name in ("TEXT", "BINARY")
+        if not whole and len(frame.data) < _SMALL:
+            self.small_frames += 1
+            if self.small_frames > RATION:
+                self.fail(CloseCode.POLICY_VIOLATION, "too many small frames")
+                raise ProtocolError("too many small frames")  # ends the parsing of what has come
+        super().recv_frame(frame)
 
 
 def take_messages(data: bytes, limit: int) -> tuple[list[tuple[int, bytes]], bytes]:
@@ -44,3 +70,14 @@ def framed(payload: bytes, first: int) -> bytes:
     if size < 1 << 16:
         return bytes((first, _MEDIUM, size >> 8, size & 0xFF)) + payload
     return bytes((first, 127)) + size.to_bytes(8) + payload
+
+
+def is_utf8(data: bytes) -> bool:
+    """What RFC 6455 asks of every text message, also where nobody reads it; our own text is ASCII but for names."""
+    if data.isascii():
+        return True
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return True

@@ -37,8 +37,9 @@ def configure_logging(level: str = "INFO") -> None:
     handler.setFormatter(formatter)
     root = logging.getLogger()
     root.handlers = [handler]
-    root.setLevel(level)
-    for library in ("uvicorn", "websockets"):  # what they tell of connections, our own lines tell better
+    root.setLevel(level.upper())
+    # Our own lines tell it better; at DEBUG they would tell payloads, and httpx the addresses of webhook targets at INFO.
+    for library in ("uvicorn", "websockets", "httpx", "httpcore"):
         logging.getLogger(library).setLevel(logging.WARNING)
 
 

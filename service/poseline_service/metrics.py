@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from threading import Lock
+from wsgiref.types import StartResponse, WSGIEnvironment
 
 import numpy as np
 from prometheus_client import (
@@ -21,8 +22,8 @@ from prometheus_client import (
     Histogram,
     disable_created_metrics,
 )
-from prometheus_client import start_http_server as _start_http_server
 from prometheus_client.core import HistogramMetricFamily, Metric
+from prometheus_client.exposition import make_wsgi_app  # pyright: ignore[reportUnknownVariableType]
 from prometheus_client.process_collector import ProcessCollector
 
 disable_created_metrics()  # a `_created` beside every counter doubles a scrape and tells nobody anything
@@ -113,6 +114,13 @@ class Metrics:
             buckets=_HTTP,
             registry=registry,
         )
+        self.connections = Gauge("poseline_connections", "Open connections, streams among them.", registry=registry)
+        self.connections_refused = Counter(
+            "poseline_connections_refused_total",
+            "Connections refused or cut off, by what was wrong with them.",
+            ["reason"],
+            registry=registry,
+        )
         self.sessions_active = Gauge("poseline_sessions_active", "Open streams.", registry=registry)
         self.sessions = Counter(
             "poseline_sessions_total", "Streams that ended, by how.", ["model", "end_reason"], registry=registry
@@ -179,6 +187,21 @@ class Metrics:
             registry=registry,
         )
         self.job_queue_depth = Gauge("poseline_job_queue_depth", "Jobs that wait for their turn.", registry=registry)
+        self.webhook_attempts = Counter(
+            "poseline_webhook_attempts_total",
+            "Attempts to deliver an event to a webhook target, by outcome.",
+            ["target", "outcome"],
+            registry=registry,
+        )
+        self.webhook_dead_letters = Counter(
+            "poseline_webhook_dead_letters_total",
+            "Events that a webhook target will not get, by why.",
+            ["target", "reason"],
+            registry=registry,
+        )
+        self.webhooks_waiting = Gauge(
+            "poseline_webhooks_waiting", "Events that wait for a webhook target.", ["target"], registry=registry
+        )
         self.load = Gauge(
             "poseline_load_ratio", "Share of a core that streams take, newcomers included.", registry=registry
         )
@@ -186,16 +209,9 @@ class Metrics:
         self.tasks = Gauge("poseline_asyncio_tasks", "Tasks of the event loop.", registry=registry)
         self.state_bytes = Gauge("poseline_state_bytes", "State rows of the tracks alive.", registry=registry)
 
-    def serve(self, host: str, port: int) -> Callable[[], None]:
-        """Answer scrapes in a thread of its own; the callable returned ends it."""
-        server, thread = _start_http_server(port, addr=host, registry=self.registry)
-
-        def stop() -> None:
-            server.shutdown()
-            server.server_close()
-            thread.join()
-
-        return stop
+    def application(self) -> Callable[[WSGIEnvironment, StartResponse], Iterable[bytes]]:
+        """What answers a scrape, as WSGI; to be called in any thread."""
+        return make_wsgi_app(self.registry)  # pyright: ignore[reportUnknownVariableType]
 
 
 def _version() -> str:

@@ -39,18 +39,20 @@ class RecordingLocalizer:
         self._settings = settings
         self._metrics = metrics
         self._reading, self._playing = asyncio.Semaphore(1), asyncio.Semaphore(1)
+        self._grown = asyncio.Semaphore(2)
+        """Recordings that are read: one plays, another waits; a body may be a thousandth of what it becomes."""
 
     async def localize(self, body: bytes, form: BodyFormat, model: LoadedModel, request_id: str) -> LocalizeResponse:
         """Raises whatever is wrong with the request, Overloaded, EngineFailure."""
         came = perf_counter()
-        await self._reading.acquire()
-        begun = perf_counter()
-        reading = asyncio.ensure_future(asyncio.to_thread(read_recording, body, form, model, self._settings))
-        reading.add_done_callback(
-            lambda _: self._reading.release()
-        )  # a thread goes on, whoever gives up waiting for it
-        recording = await asyncio.shield(reading)
-        return await self.play(recording, model, request_id, (came, begun))
+        async with self._grown:
+            await self._reading.acquire()
+            begun = perf_counter()
+            reading = asyncio.ensure_future(asyncio.to_thread(read_recording, body, form, model, self._settings))
+            # A thread goes on, whoever gives up waiting for it.
+            reading.add_done_callback(lambda _: self._reading.release())
+            recording = await asyncio.shield(reading)
+            return await self.play(recording, model, request_id, (came, begun))
 
     async def play(
         self,

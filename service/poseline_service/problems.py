@@ -34,6 +34,9 @@ _KINDS: Mapping[type[domain.PoselineError], tuple[int, int]] = {
     domain.ExtractionTimeout: (504, 1011),
     errors.UnsupportedMedia: (415, 1003),
     errors.WrongData: (400, 1003),
+    errors.InvalidText: (400, 1007),
+    errors.HeadTooLarge: (431, 1009),
+    errors.Unauthorized: (401, 4401),
     errors.NotFound: (404, 4404),
     errors.SessionExpired: (410, 4410),
     errors.Superseded: (409, 4409),
@@ -81,6 +84,8 @@ def problem_response(error: domain.PoselineError, path: str, request_id: str) ->
 def _headers(error: domain.PoselineError) -> dict[str, str]:
     if isinstance(error, domain.Overloaded):
         return {"Retry-After": str(math.ceil(error.retry_after))}
+    if isinstance(error, errors.Unauthorized):
+        return {"WWW-Authenticate": "Bearer"}
     return {}
 
 

@@ -18,7 +18,7 @@ from poseline.discovery import Health, LayoutDescription, LayoutList, ModelDescr
 from poseline.manifest import ModelManifest
 from poseline.protocol import LocalizeRequest, LocalizeResponse
 from poseline.skeleton import BODY16, LAYOUTS, SkeletonLayout, conversion, layout
-from poseline_service.bodies import BodyFormat, answer_codec, read_body
+from poseline_service.bodies import BodyFormat, answer_codec
 from poseline_service.errors import DeadlineExceeded, ModelLoading
 from poseline_service.openapi import body_of, result_of
 from poseline_service.runtime import Runtime
@@ -70,8 +70,8 @@ async def localize(request: Request, milliseconds: Deadline = None) -> Response:
     model, form, codec = runtime.admit(), BodyFormat.of(request), answer_codec(request)
     try:
         async with asyncio.timeout(milliseconds and milliseconds / 1000):
-            body = await read_body(request, runtime.settings.body_bytes)
-            answer = await runtime.recordings.localize(body, form, model, request.state.request_id)
+            async with runtime.bodies.body(request) as body:
+                answer = await runtime.recordings.localize(body, form, model, request.state.request_id)
     except TimeoutError:
         raise DeadlineExceeded(f"there is no answer after {milliseconds} ms") from None
     return Response(codec.encode(answer), media_type=codec.media_type)

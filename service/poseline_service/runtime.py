@@ -26,6 +26,7 @@ from poseline.stepping import StepScorer, check_golden
 from poseline.whole import WholeScorer, check_whole
 from poseline_service.engine import PROVIDERS, open_scorer, open_whole
 from poseline_service.errors import ModelLoading
+from poseline_service.held_bodies import HeldBodies
 from poseline_service.intake import Intake
 from poseline_service.jobs import JobBoard
 from poseline_service.keeping import Keeper
@@ -38,6 +39,7 @@ from poseline_service.scheduler import BatchScheduler, InlineExecutor
 from poseline_service.settings import ServiceSettings
 from poseline_service.states import open_store
 from poseline_service.tracks import Changes, LoadedModel
+from poseline_service.webhooks import Webhooks
 
 _COLLECTING = (20_000, 10, 5)
 """Messages make no cycles: looking for them after every seven hundred objects, as is the default, is a waste."""
@@ -71,10 +73,13 @@ class Runtime:
         self.settings = settings
         self.metrics = Metrics()
         self.recordings = RecordingLocalizer(settings, self.metrics)
+        self.bodies = HeldBodies(settings)
         self.jobs = JobBoard(settings.for_jobs(), self.metrics)
-        self.draining = False
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._drain: asyncio.Task[None] | None = None
         seconds = settings.resume_seconds or (_KEPT_ELSEWHERE if settings.state_url else _KEPT_HERE)
-        self.keeper = Keeper(open_store(settings), seconds, self.metrics)
+        self.webhooks = Webhooks(settings, self.metrics)
+        self.keeper = Keeper(open_store(settings), seconds, self.metrics, self.webhooks.stored)
         self._model: LoadedModel | None = None
         self._streams: set[OpenStream] = set()
         self._left = Changes()
@@ -84,13 +89,18 @@ class Runtime:
         self.metrics.sessions_active.set_function(lambda: len(self._streams))
 
     @property
+    def draining(self) -> bool:
+        return self._drain is not None
+
+    @property
     def ready(self) -> bool:
         """The network has proved itself, and new work is welcome."""
         return self._model is not None and not self.draining
 
     async def start(self) -> None:
         """Load the network. Raises nothing: a damaged bundle is logged, and the server stays not ready."""
-        settings = self.settings
+        settings, self._loop = self.settings, asyncio.get_running_loop()
+        await self.webhooks.start()
         try:
             bundle, localizers, whole, worst, cost = await asyncio.to_thread(self._load)
         except PoselineError as error:
@@ -193,12 +203,25 @@ class Runtime:
         self._streams.discard(stream)
         self._left.notify()
 
-    async def drain(self) -> None:
-        """Close the door and let every open stream and running job finish; give up after `drain_seconds`."""
-        self.draining = True
+    def drain(self) -> asyncio.Task[None]:
+        """Close the door and let every open stream and running job finish; give up after `drain_seconds`. Once for all."""
+        if self._drain is None:
+            self._drain = asyncio.create_task(self._drain_all(), name="drain")
+        return self._drain
+
+    def drain_from_outside(self) -> int:
+        """The same from another thread, without waiting; streams that are open. Raises ModelLoading."""
+        if self._loop is None:
+            raise ModelLoading("the server only begins", retry_after=self.settings.retry_after)
+        self._loop.call_soon_threadsafe(self.drain)
+        return len(self._streams)
+
+    async def _drain_all(self) -> None:
         log.info("draining", streams=len(self._streams))
         why = Draining("this server is shutting down", retry_after=self.settings.retry_after)
+        deadline = monotonic() + self.settings.drain_seconds
         await asyncio.gather(self._drain_streams(why), self.jobs.drain(why, self.settings.drain_seconds))
+        await self.webhooks.drain(max(1.0, deadline - monotonic()))
 
     async def _drain_streams(self, why: Draining) -> None:
         for stream in list(self._streams):
@@ -219,6 +242,7 @@ class Runtime:
                 await self._heart
         await self.jobs.stop()
         await self.keeper.stop()
+        await self.webhooks.stop()
         if self._model is not None:
             await self._model.scheduler.stop()
         for executor in self._executors:

@@ -10,7 +10,7 @@ import os
 from pathlib import Path
 from typing import Literal
 
-from pydantic import DirectoryPath, Field
+from pydantic import DirectoryPath, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 PREFIX = "POSELINE_"
@@ -30,11 +30,26 @@ class ServiceSettings(BaseSettings):
         le=65535,
         description="Port of /metrics, apart from traffic so that a firewall can tell them apart; 0 turns it off.",
     )
+    admin_key: SecretStr | None = Field(
+        None,
+        min_length=16,
+        description="Key of POST /admin/drain on the metrics port; without it there is no such route.",
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least that is logged.")
     models: Path = Field(Path("models"), description="Folder of model bundles; its file DEFAULT names one.")
     model: str | None = Field(None, description="Bundle to load instead of the default one.")
     pose: Path = Field(
         Path("pose"), description="Folder of the pose extractor (`poseline pose-model build`); video needs it."
     )
+
+    connections: int = Field(8192, ge=1, description="Open connections, streams among them; more are refused with 503.")
+    connections_per_address: int = Field(
+        1024,
+        ge=0,
+        description="Of these from one address, or one /64 of IPv6. Behind a proxy all have its address: set 0, no limit.",
+    )
+    head_seconds: float = Field(10.0, gt=0, description="Seconds from accept, or first byte, to a whole request head.")
+    head_bytes: int = Field(16 * 1024, ge=1024, description="Largest request head: line and headers.")
 
     max_sessions: int = Field(4096, ge=1, description="Open streams; more are refused at the door with 503.")
     slots: int = Field(
@@ -92,10 +107,29 @@ class ServiceSettings(BaseSettings):
     state_memory_bytes: int = Field(
         256 * 1024**2, ge=1024, description="Bytes of states kept in memory; beyond it the oldest goes."
     )
+    webhooks: Path | None = Field(
+        None,
+        description="File (TOML) of the webhook targets that sessions and jobs may choose by name; else there are none.",
+    )
+    webhook_queue: int = Field(
+        10_000, ge=1, description="Events that wait for one target; beyond them new ones are given up."
+    )
+    webhook_concurrency: int = Field(
+        4, ge=1, le=64, description="Deliveries to one target at a time: a slow one takes no more of the server."
+    )
+    webhook_timeout: float = Field(5.0, gt=0, description="Seconds for one attempt, look-up of the name included.")
+    webhook_first_retry: float = Field(
+        1.0, gt=0, description="Seconds until a failed delivery is tried again; doubled each time, give or take half."
+    )
+    webhook_last_retry: float = Field(3600.0, gt=0, description="Seconds between two attempts at the most: an hour.")
+    webhook_give_up: float = Field(86_400.0, gt=0, description="Seconds for which a delivery is tried: a day.")
     drain_seconds: float = Field(30.0, gt=0, description="Seconds that sessions get to finish when the server stops.")
 
     body_bytes: int = Field(32 * 1024**2, ge=1024, description="Largest body of POST /v1/localize.")
     decompressed_bytes: int = Field(64 * 1024**2, ge=1024, description="Largest body once decompressed.")
+    all_body_bytes: int = Field(
+        256 * 1024**2, ge=1024, description="Bytes of the bodies of all requests that are not answered yet."
+    )
     max_frames: int = Field(108_000, ge=1, description="Frames of all tracks of a request: one hour at 30 fps.")
 
     video_workers: int = Field(1, ge=1, le=64, description="Videos that are looked at at a time; each takes a core.")

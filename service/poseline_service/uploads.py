@@ -1,7 +1,7 @@
 """Bodies too large for memory: streamed into a file, digested on the way, and refused the moment they pass a limit.
 
 A request's body enters, or the `file` part of a multipart form; an `Upload` leaves. Blocks are written in a thread, so that
-a slow disk holds up nobody's stream. What all jobs' files take together is counted in one `Disk`; a `JobFolder` gives back
+a slow disk holds up nobody's stream. What all jobs' files take together is counted in one `Budget`; a `JobFolder` gives back
 what it took. A client's file name is a label: no path is ever made of it.
 """
 
@@ -32,11 +32,11 @@ _FIELD_BYTES = 64 * 1024
 _LONGEST_SOURCE = 128
 
 
-class Disk:
-    """Bytes that all jobs' files take, and may take. Safe to use from any thread."""
+class Budget:
+    """Bytes that something (`what`: "files of all jobs") takes, and may take. Safe to use from any thread."""
 
-    def __init__(self, limit: int, retry_after: float) -> None:
-        self._limit, self._retry_after = limit, retry_after
+    def __init__(self, limit: int, retry_after: float, what: str) -> None:
+        self._limit, self._retry_after, self._what = limit, retry_after, what
         self._lock = Lock()
         self.used = 0
 
@@ -44,7 +44,7 @@ class Disk:
         """Raises Overloaded, and then has taken nothing."""
         with self._lock:
             if self.used + size > self._limit:
-                what = f"the files of all jobs would take more than {self._limit} bytes"
+                what = f"the {self._what} would take more than {self._limit} bytes"
                 raise Overloaded(what, retry_after=self._retry_after)
             self.used += size
 
@@ -56,7 +56,7 @@ class Disk:
 class JobFolder:
     """The files of one job."""
 
-    def __init__(self, path: Path, disk: Disk) -> None:
+    def __init__(self, path: Path, disk: Budget) -> None:
         self.path = path
         self._disk = disk
         self._held = 0
@@ -116,8 +116,8 @@ async def receive(request: Request, folder: JobFolder, name: str, limit: int, pa
     form = _Form(given.get(b"boundary", b"")) if kind == b"multipart/form-data" else None
     with (folder.path / name).open("wb") as file:
         writer = _Writer(file, folder, limit)
-        async with aclosing(_chunks(request, patience)) as chunks:
-            async for chunk in chunks:
+        async with aclosing(chunks(request, patience)) as parts:
+            async for chunk in parts:
                 await writer.write(form.feed(chunk) if form else chunk)
         await writer.flush()
     fields, source = form.finish() if form else ({}, None)
@@ -128,8 +128,11 @@ def _too_large(limit: int) -> TooLarge:
     return TooLarge(f"the file is larger than {limit} bytes")
 
 
-async def _chunks(request: Request, patience: Patience) -> AsyncGenerator[bytes]:
-    """What the client takes counts, not what the disk does."""
+async def chunks(request: Request, patience: Patience) -> AsyncGenerator[bytes]:
+    """A body as it comes. What the client takes counts, not what is done with it.
+
+    Raises Silence, TooSlow, MalformedMessage.
+    """
     stream = request.stream()
     waited, came = 0.0, 0
     while True:
