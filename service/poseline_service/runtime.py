@@ -24,6 +24,7 @@ from poseline.errors import Draining, Overloaded, PoselineError
 from poseline.online import OnlineLocalizer
 from poseline.stepping import StepScorer, check_golden
 from poseline.whole import WholeScorer, check_whole
+from poseline_service.access import Access
 from poseline_service.engine import PROVIDERS, open_scorer, open_whole
 from poseline_service.errors import ModelLoading
 from poseline_service.held_bodies import HeldBodies
@@ -78,8 +79,10 @@ class Runtime:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._drain: asyncio.Task[None] | None = None
         seconds = settings.resume_seconds or (_KEPT_ELSEWHERE if settings.state_url else _KEPT_HERE)
+        store = open_store(settings)
         self.webhooks = Webhooks(settings, self.metrics)
-        self.keeper = Keeper(open_store(settings), seconds, self.metrics, self.webhooks.stored)
+        self.keeper = Keeper(store, seconds, self.metrics, self.webhooks.stored)
+        self.access = Access(settings, store, self.metrics)
         self._model: LoadedModel | None = None
         self._streams: set[OpenStream] = set()
         self._left = Changes()
@@ -142,6 +145,7 @@ class Runtime:
             due = monotonic() + _BEAT
             await asyncio.sleep(_BEAT)
             now = monotonic()
+            self.access.tick(now)
             self.load.beat(max(0.0, now - due), scheduler.accepted_live, scheduler.scored, scheduler.jobs)
             self.keeper.tidy()
             for stream in list(self._streams):
