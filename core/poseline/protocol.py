@@ -215,6 +215,16 @@ class JobList(Struct, frozen=True):
     jobs: list[JobStatus]
 
 
+# --- /v1/stream/tickets ------------------------------------------------------------------------------------------
+
+
+class Ticket(Struct, frozen=True):
+    """Stands for its buyer once, within so many seconds."""
+
+    ticket: str
+    expires_in: float
+
+
 # --- stream: client to server ------------------------------------------------------------------------------------
 
 

@@ -27,14 +27,16 @@ from poseline_service.people import PeopleState
 from poseline_service.states import State, StateStore
 from poseline_service.tracks import TrackState
 
-_KIND = "session 3"
+_KIND = "session 4"
 
 
 class SavedSession(Struct, frozen=True):
-    """All that is known of a session, to travel. digest: of the model. start: with the options in effect. opened: tracks so
-    far. announced: segments whose start was told. over: how it ended (close code, reason), if it did."""
+    """All that is known of a session, to travel. owner: whose it is (`principals`). digest: of the model. start: with the
+    options in effect. opened: tracks so far. announced: segments whose start was told. over: how it ended (close code,
+    reason), if it did."""
 
     session_id: str
+    owner: str
     digest: str
     subprotocol: str
     start: SessionStart
@@ -59,12 +61,13 @@ class Holder(Protocol):
 class Holding:
     """A session's place in the store. token: what its client must bring to resume it."""
 
-    def __init__(self, keeper: Keeper, name: str, epoch: int, former: bytes | None) -> None:
+    def __init__(self, keeper: Keeper, name: str, owner: str, epoch: int, former: bytes | None) -> None:
         self._keeper = keeper
-        self.name = name
+        self.name, self.owner = name, owner
         self._epoch = epoch
         self.token = token_urlsafe(24)
-        self._keys = (_hashed(self.token),) if former is None else (_hashed(self.token), former)
+        key = _hashed(self.token, owner)
+        self._keys = (key,) if former is None else (key, former)
         self.durable, self.seconds = keeper.durable, keeper.seconds
 
     def admits(self, key: bytes) -> bool:
@@ -112,13 +115,13 @@ class Keeper:
         """What is kept outlives this process."""
         return self._store.durable
 
-    def begin(self, name: str) -> Holding:
-        return Holding(self, name, 1, None)
+    def begin(self, name: str, owner: str) -> Holding:
+        return Holding(self, name, owner, 1, None)
 
-    async def resume(self, asked: Resume) -> tuple[Holding, SavedSession]:
+    async def resume(self, asked: Resume, owner: str) -> tuple[Holding, SavedSession]:
         """Take a session over, from another connection of this process if there is one. Raises UnknownSession,
         SessionExpired, StoreUnavailable."""
-        name, key = asked.session_id, _hashed(asked.token)
+        name, key = asked.session_id, _hashed(asked.token, owner)
         if (live := self._live.get(name)) and live[0].admits(key):
             _, holder, left = live
             holder.supersede()
@@ -129,7 +132,7 @@ class Keeper:
         except (StateError, DecodeError) as error:
             log.error("state_damaged", session_id=name, detail=str(error))
             raise SessionExpired(f"what was kept of session {name} cannot be used") from None
-        return Holding(self, name, epoch, key), saved
+        return Holding(self, name, owner, epoch, key), saved
 
     def enter(self, holding: Holding, holder: Holder) -> None:
         """It goes on over a connection of this process."""
@@ -178,6 +181,6 @@ class Keeper:
         await self._store.close()
 
 
-def _hashed(token: str) -> bytes:
-    """What is kept of a token."""
-    return sha256(token.encode()).hexdigest().encode()
+def _hashed(token: str, owner: str) -> bytes:
+    """What is kept of a token: only its owner's is good."""
+    return sha256(f"{owner}\0{token}".encode()).hexdigest().encode()

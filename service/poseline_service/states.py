@@ -13,12 +13,14 @@ from typing import Any, Protocol
 
 from msgspec import Struct
 
-from poseline_service.errors import SessionExpired, Superseded, UnknownSession
+from poseline_service.errors import SessionExpired, StoreUnavailable, Superseded, UnknownSession
 from poseline_service.redis import Redis, Script
 from poseline_service.settings import ServiceSettings
 
 _REMEMBERED = 600.0
 """Seconds for which it is known that a state was there."""
+_MANY_SMALL = 16_384
+"""Small things that are kept in memory at a time."""
 
 
 class State(Struct, frozen=True):
@@ -43,6 +45,14 @@ class StateStore(Protocol):
 
     async def forget(self, name: str, epoch: int) -> None:
         """It is needed no more. Raises StoreUnavailable."""
+        ...
+
+    async def put(self, name: str, content: bytes, seconds: float) -> None:
+        """Something small, for whoever takes it first, within so many seconds. Raises StoreUnavailable."""
+        ...
+
+    async def take(self, name: str) -> bytes | None:
+        """It, once; None where nobody put it, or its time is over. Raises StoreUnavailable."""
         ...
 
     def tidy(self) -> None:
@@ -72,6 +82,7 @@ class MemoryStore:
         """Whose content is gone, in the order in which it went."""
         self.bytes = 0
         """Of all that is kept."""
+        self._small: dict[str, tuple[float, bytes]] = {}
 
     async def save(self, name: str, epoch: int, state: State, seconds: float) -> None:
         known = self._kept.get(name) or self._over.get(name)
@@ -97,6 +108,18 @@ class MemoryStore:
         known = self._kept.get(name)
         if known and known.epoch <= epoch:
             self._drop(name)
+
+    async def put(self, name: str, content: bytes, seconds: float) -> None:
+        now = monotonic()
+        if len(self._small) >= _MANY_SMALL:
+            self._small = {name: one for name, one in self._small.items() if one[0] > now}
+        if len(self._small) >= _MANY_SMALL:
+            raise StoreUnavailable("too much was put here that nobody took")
+        self._small[name] = now + seconds, content
+
+    async def take(self, name: str) -> bytes | None:
+        until, content = self._small.pop(name, (0.0, b""))
+        return content if until > monotonic() else None
 
     async def close(self) -> None:
         self._kept.clear()
@@ -140,6 +163,8 @@ local epoch = tonumber(redis.call('HGET', KEYS[1], 'epoch') or '0')
 if epoch <= tonumber(ARGV[1]) then redis.call('DEL', KEYS[1]) end
 return 1
 """
+_PUT = "return redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])"
+_TAKE = "return redis.call('GETDEL', KEYS[1])"
 
 
 class RedisStore:
@@ -150,6 +175,7 @@ class RedisStore:
     def __init__(self, url: str, timeout: float) -> None:
         self._redis = redis = Redis(url, timeout)
         self._save, self._claim, self._forget = map(redis.script, (_SAVE, _CLAIM, _FORGET))
+        self._put, self._take = map(redis.script, (_PUT, _TAKE))
 
     async def save(self, name: str, epoch: int, state: State, seconds: float) -> None:
         saved = await self._run(self._save, name, epoch, state.content, int(seconds), int(_REMEMBERED), *state.keys)
@@ -166,6 +192,12 @@ class RedisStore:
 
     async def forget(self, name: str, epoch: int) -> None:
         await self._run(self._forget, name, epoch)
+
+    async def put(self, name: str, content: bytes, seconds: float) -> None:
+        await self._put([f"poseline:{name}"], [content, int(1000 * seconds)])
+
+    async def take(self, name: str) -> bytes | None:
+        return await self._take([f"poseline:{name}"], [])
 
     def tidy(self) -> None:
         """It does: every state expires."""
