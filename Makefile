@@ -36,7 +36,7 @@ pose/.ready: | $(VENV)/.ready
 	touch $@
 
 test: check pose               ## check, then every test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
 bench: $(VENV)/.ready          ## speed: the engine beside its limit and its rivals, and the whole server
 	$(BIN)/poseline bench all

@@ -1,7 +1,8 @@
 """A worker: one engine, the lanes that live on it, and the jobs that it is given.
 
 A lane is one track's frames on their way to the network, in order, and is in one job at most. A job is made of the lanes
-that have waited longest, one to a few frames of each, and steps them side by side. When, is the scheduler's affair; a job touches its own engine's state and nothing else.
+that have waited longest, one to a few frames of each, and steps them side by side. When, is the scheduler's affair; a job
+touches its own engine's state and nothing else.
 """
 
 from __future__ import annotations
