@@ -45,6 +45,7 @@ COMMANDS: dict[str, Entry] = {
     "folds": Entry("poseline_training.cli:folds", "training", "Judge a recipe on people whom it was not taught by."),
     "measure": Entry("poseline_training.cli:measure", "training", "Measure a run or bundle: a row of the results."),
     "robustness": Entry("poseline_training.cli:robustness", "training", "Bend a bundle's input by degrees; attack it."),
+    "alarms": Entry("poseline_training.cli:alarms", "training", "How soon starts are told, and how often in vain."),
     "results": Entry("poseline_training.cli:results", "training", "Write the page of results from the rows."),
     "reproduce": Entry("poseline_training.cli:reproduce", "training", "Train a row of the results again and compare."),
     "bench": Entry("poseline_bench.cli:bench", "bench", "Measure speed."),

@@ -24,9 +24,9 @@ from poseline_service.bodies import BodyFormat
 from poseline_service.metrics import Metrics
 from poseline_service.offline import OfflinePlayback
 from poseline_service.recordings import Recording, read_recording
-from poseline_service.scheduler import Told
 from poseline_service.settings import ServiceSettings
 from poseline_service.tracks import Changes, LoadedModel, Track, TrackOptions
+from poseline_service.workers import Told
 
 _SLICE = 64
 """Frames pushed between two looks at the backlog."""

@@ -36,11 +36,12 @@ from poseline_service.logging import log
 from poseline_service.metrics import Metrics
 from poseline_service.outbox import Outlet
 from poseline_service.playback import RecordingLocalizer
-from poseline_service.scheduler import BatchScheduler, InlineExecutor
+from poseline_service.scheduler import BatchScheduler
 from poseline_service.settings import ServiceSettings
 from poseline_service.states import open_store
 from poseline_service.tracks import Changes, LoadedModel
 from poseline_service.webhooks import Webhooks
+from poseline_service.workers import InlineExecutor
 
 _COLLECTING = (20_000, 10, 5)
 """Messages make no cycles: looking for them after every seven hundred objects, as is the default, is a waste."""

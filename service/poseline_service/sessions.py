@@ -50,9 +50,9 @@ from poseline_service.outbox import Outbox, segment_message
 from poseline_service.overload import TokenBucket, take_oldest
 from poseline_service.people import People
 from poseline_service.problems import close_code, error_message
-from poseline_service.scheduler import Told
 from poseline_service.settings import ServiceSettings
 from poseline_service.tracks import LATEST, LoadedModel, Track, no_scale, notices
+from poseline_service.workers import Told
 
 
 class Link(Protocol):
