@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from http import HTTPStatus
 from secrets import token_hex
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import parse_qs
 
 from websockets.datastructures import Headers
@@ -13,17 +13,29 @@ from websockets.http11 import Request, Response
 from poseline.codec import CODECS
 from poseline.errors import PoselineError
 from poseline_service.errors import NotFound, UnsupportedSubprotocol
-from poseline_service.principals import Principal
+from poseline_service.principals import Account, Principal, Scope
 from poseline_service.problems import problem_response
 from poseline_service.runtime import Runtime
 from poseline_service.tracks import LoadedModel
 
 PATH = "/v1/stream"
-SCOPE = "stream"
+SCOPE: Scope = "stream"
 
 
-async def admit(runtime: Runtime, request: Request) -> tuple[LoadedModel, Principal]:
-    """The model that is asked for, and who asks. Raises whatever speaks against it."""
+class Visitor(NamedTuple):
+    """Who was let in, and to which model. account: counts what they take; it has been entered, and must be left."""
+
+    principal: Principal
+    account: Account
+    model: LoadedModel
+
+    @property
+    def owner(self) -> str:
+        return self.principal.owner
+
+
+async def admit(runtime: Runtime, request: Request) -> Visitor:
+    """Raises whatever speaks against it."""
     path, _, query = request.path.partition("?")
     if path != PATH:
         raise NotFound(f"{path}: no stream is served here")
@@ -34,7 +46,10 @@ async def admit(runtime: Runtime, request: Request) -> tuple[LoadedModel, Princi
     asked = parse_qs(query)
     headers = {name.lower(): value for name, value in request.headers.raw_items()}
     principal = await runtime.access.admit(headers, SCOPE, asked.get("ticket", [None])[0])
-    return runtime.admit(stream=True).named(asked.get("model", ["default"])[0]), principal
+    model = runtime.admit(stream=True).named(asked.get("model", ["default"])[0])
+    account = runtime.access.account(principal)
+    account.enter()
+    return Visitor(principal, account, model)
 
 
 def choose(_: Any, offered: Any) -> Any:

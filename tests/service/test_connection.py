@@ -132,7 +132,7 @@ async def test_a_broken_session_ends_alone(models: Path, monkeypatch: pytest.Mon
         push = Session._push
 
         def falter(session: Session, step: Any) -> None:
-            if session is sick._session:
+            if session is sick._conversation._session:
                 raise ValueError("a bug")
             push(session, step)
 
