@@ -480,6 +480,33 @@ class SessionClosed(Numbered, kw_only=True, tag="session.closed"):
     segments: int
 
 
+# --- /v1/sessions ------------------------------------------------------------------------------------------------
+
+
+class SessionStatus(Struct, frozen=True, kw_only=True):
+    """state: `open`, over a connection; `kept`: its client may come back until it expires; `closed`: it has ended, and its
+    client has not heard so. t: media time of the newest frame. people: in it now. segments: finals so far. finals: the
+    newest of them as they were told, where one session is asked for."""
+
+    session_id: str
+    state: Literal["open", "kept", "closed"]
+    created: datetime
+    expires: datetime | None = None
+    model: str
+    layout: str
+    people: int
+    t: float
+    frames_received: int
+    segments: int
+    finals: list[SegmentFinal] | UnsetType = UNSET
+
+
+class SessionList(Struct, frozen=True):
+    """Newest first."""
+
+    sessions: list[SessionStatus]
+
+
 ServerMessage = (
     SessionStarted
     | SessionUpdated

@@ -31,6 +31,7 @@ from poseline_service.openapi import describe_wire
 from poseline_service.problems import problem, problem_response
 from poseline_service.routes import router
 from poseline_service.runtime import Runtime
+from poseline_service.session_routes import router as session_router
 from poseline_service.settings import ServiceSettings
 
 STATIC = Path(__file__).parent / "static"
@@ -61,6 +62,7 @@ def create_app(settings: ServiceSettings) -> FastAPI:
     app.state.runtime = Runtime(settings)
     app.include_router(router)
     app.include_router(job_router)
+    app.include_router(session_router)
     _add_page(app)
     _add_vision(app, settings.pose)
     app.add_api_route("/openapi.json", _openapi, dependencies=[needs(None)], include_in_schema=False)

@@ -19,7 +19,7 @@ from secrets import token_hex
 from time import monotonic
 from typing import Any, cast
 
-from msgspec import UNSET
+from msgspec import UNSET, structs
 from websockets.frames import Frame, Opcode
 from websockets.http11 import Request
 from websockets.protocol import OPEN
@@ -31,6 +31,7 @@ from poseline_service.errors import (
     InvalidText,
     ModelChanged,
     OutOfOrder,
+    SessionDeleted,
     Silence,
     Superseded,
     WrongData,
@@ -87,6 +88,8 @@ class StreamConnection(asyncio.Protocol):
         self._holding: Holding | None = None
         self._parted = False
         """The session has left the connection, or is about to."""
+        self._deleted = False
+        """Its owner wants it gone."""
         self._unconfirmed: Holding | None = None
         """The client has not yet shown that it has its new token."""
         self._early: list[protocol.ClientMessage] | None = None
@@ -173,13 +176,20 @@ class StreamConnection(asyncio.Protocol):
         session, holding, keeper = self._session, self._holding, self._runtime.keeper
         if session is None or holding is None or self._parted:
             return
-        self._parted = True
         if session.over and self._protocol.close_rcvd is not None:
-            session.close()
-            holding.forget()
-            keeper.leave(holding.name)
+            self._forget()
         else:
+            self._parted = True
             session.park(partial(keeper.leave, holding.name))
+
+    def _forget(self) -> None:
+        """The session is over, and nobody will come back."""
+        assert self._session is not None
+        assert self._holding is not None
+        self._parted = True
+        self._session.close()
+        self._holding.forget()
+        self._runtime.keeper.leave(self._holding.name)
 
     def shutdown(self) -> None:
         """uvicorn stops; what there was to say has been said while the runtime drained."""
@@ -356,6 +366,17 @@ class StreamConnection(asyncio.Protocol):
         """Somebody resumes the session over another connection."""
         self._cut(Superseded("this session goes on over another connection"))
 
+    def status(self) -> protocol.SessionStatus:
+        """What its owner may see of the session, the newest finals included."""
+        assert self._session is not None  # it is entered with its session
+        return structs.replace(self._session.status(), finals=self._outbox.finals)
+
+    def delete(self) -> None:
+        """The session's owner does not want it any more: what was accepted is told, and nothing is kept."""
+        assert self._session is not None
+        self._deleted = True
+        self._session.end("close", SessionDeleted("this session was deleted"))
+
     def _cut(self, error: PoselineError) -> None:
         """Leave the connection; the session is kept."""
         if self._session is None or self._holding is None:
@@ -392,6 +413,8 @@ class StreamConnection(asyncio.Protocol):
         if self._ended is not None:
             return
         self._ended, self._ended_at = (code, reason), monotonic()
+        if self._deleted and not self._parted:
+            self._forget()
         self.hold(False)  # to hear the other side's close frame
         if self._protocol.state is OPEN:
             self._protocol.send_close(code, reason)

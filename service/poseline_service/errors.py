@@ -95,6 +95,12 @@ class ModelChanged(SessionExpired):
     code = "model_changed"
 
 
+class SessionDeleted(SessionExpired):
+    """Its owner did not want it any more."""
+
+    code = "session_deleted"
+
+
 class Superseded(InputError):
     """The session goes on over another connection."""
 

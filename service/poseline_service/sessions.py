@@ -19,6 +19,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from math import inf
 from time import monotonic
 from typing import Any, Protocol
@@ -40,7 +41,7 @@ from poseline.segments import Forced, SegmentEvent
 from poseline.translation import coordinates_of, layout_of
 from poseline_service.account import Account
 from poseline_service.clock import MediaClock
-from poseline_service.errors import OutOfOrder, RateLimited, Superseded, TooFast
+from poseline_service.errors import OutOfOrder, RateLimited, SessionDeleted, Superseded, TooFast
 from poseline_service.intake import Arrival
 from poseline_service.keeping import Holding, SavedSession
 from poseline_service.metrics import Metrics
@@ -157,6 +158,7 @@ class Session:
 
         self._start = start
         self._holding = holding
+        self._created = saved.status.created if saved else datetime.now(UTC)
         self._to_save = self._saving = False
         """A state is to be saved; one is on its way to the store."""
         self._parting: Callable[[], None] | None = None
@@ -547,6 +549,7 @@ class Session:
         return SavedSession(
             self._outbox.session_id,
             self._holding.owner,
+            self.status(),
             self._model.bundle.digest,
             self._outbox.subprotocol,
             structs.replace(self._start, options=self._options.choice),
@@ -560,12 +563,29 @@ class Session:
             self._people.save(),
         )
 
+    def status(self) -> protocol.SessionStatus:
+        """What its owner may see of it."""
+        layout = self._start.layout
+        return protocol.SessionStatus(
+            session_id=self._outbox.session_id,
+            state="closed" if self.over else "kept" if self._parting else "open",
+            created=self._created,
+            model=self._manifest.name,
+            layout=layout if isinstance(layout, str) else self._layout.name,
+            people=len(self._tracks),
+            t=round(self._account.last_t, 6),
+            frames_received=self._account.received,
+            segments=self._finals,
+        )
+
     def _saved(self, error: PoselineError | None, newest: int, acknowledgement: protocol.Ack | None) -> None:
         """A state has arrived in the store, or not."""
         self._saving = False
         if self._failed:
             return
-        if isinstance(error, Superseded):
+        if isinstance(error, Superseded | SessionDeleted):
+            if isinstance(error, SessionDeleted):  # elsewhere: what is decided is told, and goes nowhere else
+                self._outbox.release(self._outbox.newest)
             self._outbox.commit = None
             self.failed(None, error)
             return
