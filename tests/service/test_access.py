@@ -304,6 +304,24 @@ async def test_a_session_is_resumed_by_its_owner_alone(house: House) -> None:
         assert json.loads(await socket.recv())["resumed"]
 
 
+async def test_sessions_are_seen_and_deleted_by_their_owners_alone(house: House) -> None:
+    mine, theirs = bearer(house.keys["all"]), bearer(house.keys["other"])
+    async with connect(house.ws, additional_headers=mine) as socket:
+        name = (await started(socket)).session_id
+        await socket.send(JSON.encode(Frames(0, frames_of(5, 10))).decode())
+        for state in ("open", "kept"):
+            for method in ("GET", "DELETE"):
+                answer = httpx.request(method, f"{house.url}/v1/sessions/{name}", headers=theirs)
+                assert code_of(answer) == (404, "unknown_session"), state
+            listed = [
+                [one["session_id"] for one in house.get("/v1/sessions", house.keys[who]).json()["sessions"]]
+                for who in ("all", "other")
+            ]
+            assert [name in one for one in listed] == [True, False]
+            socket.transport.abort()
+    assert httpx.delete(f"{house.url}/v1/sessions/{name}", headers=mine).status_code == 204
+
+
 def test_jobs_are_their_owners_alone(house: House) -> None:
     mine, theirs = bearer(house.keys["all"]), bearer(house.keys["other"])
     post = {"Content-Type": "application/json", "Idempotency-Key": "k"}
