@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from poseline_bench.processes import storing
 from servers import ServerProcess
 from tiny_bundle import write_bundle
 
@@ -42,3 +43,10 @@ def serve(models: Path) -> Iterator[Callable[..., ServerProcess]]:
     yield start
     for process in started:
         process.stop()
+
+
+@pytest.fixture(scope="session")
+def redis() -> Iterator[str]:
+    """The address of a real Redis, empty and without a file."""
+    with storing() as url:
+        yield url

@@ -75,12 +75,12 @@ async def misbehave(port: int, script: Script) -> Heard:
     heard = Heard()
     try:
         async with asyncio.timeout(PATIENCE):
-            await _Line(port, script, heard).follow(script.sends, script.end)
+            await Line(port, script, heard).follow(script.sends, script.end)
             for token, lie in script.come_back:
                 if not heard.session:
                     break
                 sends = [_resume(heard, script.encoding, token, lie), *script.sends[1:]]
-                await _Line(port, script, heard).follow(sends, "cut")
+                await Line(port, script, heard).follow(sends, "cut")
     except TimeoutError:
         raise Offence(f"the server neither answered nor closed within {PATIENCE:g} seconds") from None
     return heard
@@ -92,7 +92,7 @@ def _resume(heard: Heard, encoding: Encoding, token: Token, lie: int) -> bytes:
     return client_frame(encoding.encode({"type": "session.start", "resume": resume}), encoding.opcode)
 
 
-class _Line:
+class Line:
     """One connection."""
 
     def __init__(self, port: int, script: Script, heard: Heard) -> None:
@@ -126,7 +126,7 @@ class _Line:
     async def _talk_deaf(self, writer: asyncio.StreamWriter, sends: list[bytes]) -> None:
         """What the socket does not take at once is not said."""
         for data in sends:
-            if writer.transport.get_write_buffer_size():
+            if writer.transport.get_write_buffer_size() or writer.transport.is_closing():
                 break
             writer.write(data)
             self._heard.messages += 1
@@ -168,23 +168,23 @@ class _Line:
             frames, self._rest = server_frames(self._rest + data)
             for opcode, payload in frames:
                 if opcode in (TEXT, BINARY_DATA):
-                    self._take(opcode, payload)
+                    self.take(opcode, payload)
                 elif opcode in (PING, CLOSE) and not self._shut:
                     writer.write(client_frame(payload, PONG if opcode == PING else CLOSE))
                 if opcode == CLOSE:
-                    self._closed(payload)
+                    self.closed(payload)
                     return
         self._heard.outcomes["cut by the server"] += 1
 
     # --- what it may say ------------------------------------------------------------------------------------------
 
-    def _closed(self, payload: bytes) -> None:
+    def closed(self, payload: bytes) -> None:
         code = int.from_bytes(payload[:2]) if payload else _NO_CODE
         if code in _FAULT_CODES or code not in self._close_codes:
             raise Offence(f"closed with {payload!r}")
         self._heard.outcomes[f"{code} {self._last_word}".strip()] += 1
 
-    def _take(self, opcode: int, payload: bytes) -> None:
+    def take(self, opcode: int, payload: bytes) -> None:
         if opcode != self._encoding.opcode:
             raise Offence("a message of the other encoding")
         try:

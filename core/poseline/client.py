@@ -106,6 +106,7 @@ class StreamClient:
         options: StreamOptions | None = None,
         model: str = "default",
         fps: float | None = None,
+        webhooks: Sequence[str] = (),
         codec: Codec = MSGPACK,
         resume: bool = True,
     ) -> None:
@@ -118,6 +119,7 @@ class StreamClient:
             model=model,
             fps=fps,
             client=ClientInfo("poseline-python", _version()),
+            webhooks=list(webhooks),
         )
         self._resume = resume
         self.resumes = 0

@@ -21,6 +21,7 @@
     │   │   ├── MediaTooLarge         more bytes or pixels than allowed
     │   │   ├── MediaTooLong          more seconds or frames than allowed
     │   │   └── MediaDamaged          cannot be decoded, or ends before it should
+    │   ├── BadSignature          a webhook that was not signed by who should have, or too long ago
     │   └── StateError            a saved stream that is damaged, or of another model
     ├── UnknownModel
     ├── ModeUnavailable       the bundle has no network for the asked mode
@@ -146,6 +147,10 @@ class MediaTooLong(MediaError):
 
 class MediaDamaged(MediaError):
     code = "media_damaged"
+
+
+class BadSignature(InputError):
+    code = "bad_signature"
 
 
 class StateError(InputError):

@@ -246,7 +246,10 @@ class Resume(Struct, frozen=True):
 
 
 class SessionStart(Struct, frozen=True, kw_only=True, tag="session.start"):
-    """The first message of every connection: a new session's `layout` and what else is to be known of it, or `resume`."""
+    """The first message of every connection: a new session's `layout` and what else is to be known of it, or `resume`.
+
+    webhooks: names of the server's targets that are to hear of it, too.
+    """
 
     layout: str | CustomLayout | UnsetType = UNSET
     resume: Resume | UnsetType = UNSET
@@ -255,6 +258,7 @@ class SessionStart(Struct, frozen=True, kw_only=True, tag="session.start"):
     model: str = "default"
     options: StreamOptions = StreamOptions()
     client: ClientInfo | None = None
+    webhooks: list[str] = []
 
 
 class Person(Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True):

@@ -12,6 +12,8 @@ All of it is a function of the poses and their times: the same frames give the s
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import combinations
+from math import dist
 from typing import cast
 
 import numpy as np
@@ -19,6 +21,7 @@ from msgspec import Struct
 from numpy.typing import NDArray
 
 from poseline.errors import StateError
+from poseline.pose import TORSO
 from poseline.skeleton import BODY16, Flags, Floats
 
 Doubles = NDArray[np.float64]
@@ -31,43 +34,47 @@ _WIDEST = 2.0
 """Seconds after which nobody is looked for any wider."""
 _SETTLING = 0.1
 """Seconds in which a track's speed follows a change (time constant)."""
+_SHORTEST = 1e-3
+"""Seconds between two frames from which a speed is taken: clocks are not finer."""
 _COASTING = 0.3
 """Seconds for which somebody unseen is expected to go on."""
 _SHARE = 0.14
 """A person's area as a share of the squared diagonal of the box around the joints: of who stands, half of 0.5 · 1.7 m² in
 3.1 m². A diagonal stays long whichever way somebody is turned."""
-_ONE_PLACE = 0.01
-"""Share of its size within which another's pelvis is in the same place, which two bodies never are."""
+_ONE_PLACE = 0.03
+"""Share of the trunk's length within which another's pelvis is in the same place, which two bodies never are."""
 
 # Standard deviations of the COCO key points, as its evaluation has them; the trunk's are those of what is nearest.
 _LIMBS = {"shoulder": 0.079, "elbow": 0.072, "wrist": 0.062, "hip": 0.107, "knee": 0.087, "ankle": 0.089}
 _TRUNK = {"head": 0.035, "neck": 0.079, "spine": 0.107, "pelvis": 0.107}
-_K = np.array([2 * (_LIMBS | _TRUNK)[name.rpartition("_")[2]] for name in BODY16.joints], np.float32)
-_PELVIS = BODY16.joints.index("pelvis")
+_K2 = np.array([2 * (_LIMBS | _TRUNK)[name.rpartition("_")[2]] for name in BODY16.joints], np.float32) ** 2
+_TORSO = [BODY16.joints.index(name) for name in TORSO]
 
 
 def oks(distance: Floats, area: Floats, common: Flags) -> Floats:
     """Squared distances (…, 16) between joints, the person's area (…,) in the same unit, and which joints both have (…, 16)
     → (…,) in 0..1; 0 where they have none in common."""
-    alike = np.exp(-distance / (2 * area[..., None] * _K**2 + np.float32(1e-12)))
+    alike = np.exp(-distance / (2 * area[..., None] * _K2 + np.float32(1e-12)))
     return (alike * common).sum(axis=-1) / np.maximum(common.sum(axis=-1), 1)
 
 
 def areas(joints: Floats, seen: Flags) -> Floats:
     """joints (N, 16, 3), which of them are seen (N, 16) → (N,)."""
-    high = np.where(seen[..., None], joints, -np.inf).max(axis=1)
-    low = np.where(seen[..., None], joints, np.inf).min(axis=1)
-    return (_SHARE * ((high - low) ** 2).sum(axis=-1)).astype(np.float32)
+    if seen.all():
+        box = joints.max(axis=1) - joints.min(axis=1)
+    else:
+        low, high = np.float32(-np.inf), np.float32(np.inf)
+        box = np.where(seen[..., None], joints, low).max(axis=1) - np.where(seen[..., None], joints, high).min(axis=1)
+    return np.float32(_SHARE) * (box * box).sum(axis=-1)
 
 
 def in_one_place(poses: Floats) -> bool:
     """Whether two of these people (N, 16, 4) share their pelvis: hip-centred poses, say, which have no place to follow."""
-    seen = poses[poses[:, _PELVIS, 3] > 0]
-    if len(seen) < 2:
-        return False
-    size = np.sqrt(areas(seen[..., :3], seen[..., 3] > 0))
-    apart = np.linalg.norm(seen[:, None, _PELVIS, :3] - seen[None, :, _PELVIS, :3], axis=-1)
-    return bool((apart[np.triu_indices(len(seen), 1)] <= _ONE_PLACE * size.max()).any())
+    for (pelvis, neck), (other, _) in combinations(poses[:, _TORSO].tolist(), 2):
+        trunk = dist(pelvis[:3], neck[:3]) if neck[3] > 0 else 0.0
+        if pelvis[3] > 0 and other[3] > 0 and dist(pelvis[:3], other[:3]) <= _ONE_PLACE * trunk:
+            return True
+    return False
 
 
 class TrackerState(Struct, frozen=True):
@@ -101,6 +108,7 @@ class Tracker:
         self._joints = np.zeros((0, V, 3), np.float32)
         self._known = np.zeros((0, V), bool)
         self._speed = np.zeros((0, 3), np.float32)
+        self._areas = np.zeros(0, np.float32)
 
     @property
     def numbers(self) -> Sequence[int]:
@@ -110,55 +118,60 @@ class Tracker:
     def update(self, poses: Floats, t: float) -> list[int | None]:
         """Native poses (N, 16, 4) of one frame, later than the last one → the number of each, in their order; None for
         who shows no joint, and for newcomers beyond `most`."""
-        self._keep(t - self._seen_at <= self._unseen)
-        joints, seen = poses[..., :3].copy(), poses[..., 3] > 0
+        rows = np.flatnonzero(t - self._seen_at <= self._unseen)
+        if len(rows) < len(self._numbers):
+            self._keep(rows)
+        joints, seen = poses[..., :3], poses[..., 3] > 0
         if not self._depth:
-            joints[..., 2] = 0
+            joints = joints * np.array((1, 1, 0), np.float32)
         found = self._assign(joints, seen, t)
-        told: list[int | None] = [None] * len(poses)
+        if known := [i for i, row in enumerate(found) if row >= 0]:
+            self._see([found[i] for i in known], joints[known], seen[known], t)
         for i, row in enumerate(found):
-            if row >= 0:
-                self._see(row, joints[i], seen[i], t)
-                told[i] = self._numbers[row]
-            elif seen[i].any() and len(self._numbers) < self._most:
-                told[i] = self._begin(joints[i], seen[i], t)
-        return told
+            if row < 0 and len(self._numbers) < self._most and seen[i].any():
+                found[i] = self._begin(joints[i : i + 1], seen[i : i + 1], t)
+        return [self._numbers[row] if row >= 0 else None for row in found]
 
-    def _keep(self, rows: Flags) -> None:
-        if rows.all():
-            return
-        self._numbers = [number for number, kept in zip(self._numbers, rows, strict=True) if kept]
-        self._seen_at, self._joints = self._seen_at[rows], self._joints[rows]
-        self._known, self._speed = self._known[rows], self._speed[rows]
+    def _keep(self, rows: NDArray[np.intp]) -> None:
+        self._numbers = [self._numbers[row] for row in rows.tolist()]
+        self._seen_at, self._joints, self._known = self._seen_at[rows], self._joints[rows], self._known[rows]
+        self._speed, self._areas = self._speed[rows], self._areas[rows]
 
     def _assign(self, joints: Floats, seen: Flags, t: float) -> list[int]:
         """Of each pose the track that expected it, or -1."""
         if not self._numbers or not len(joints):
             return [-1] * len(joints)
         waited = (t - self._seen_at).astype(np.float32)
-        expected = self._joints + (self._speed * np.minimum(waited, _COASTING)[:, None])[:, None]
-        width = (1 + _WIDENING * np.minimum(waited, _WIDEST)).astype(np.float32)
-        distance = ((joints[:, None] - expected[None]) ** 2).sum(axis=-1)
-        common = seen[:, None] & self._known[None]
-        alike = oks(distance, (areas(self._joints, self._known) * width**2)[None], common)
+        expected = self._joints + (self._speed * np.minimum(waited, np.float32(_COASTING))[:, None])[:, None]
+        width = 1 + np.float32(_WIDENING) * np.minimum(waited, np.float32(_WIDEST))
+        apart = joints[:, None] - expected
+        alike = oks((apart * apart).sum(axis=-1), self._areas * width * width, seen[:, None] & self._known)
         return assign(np.where(alike >= SAME, alike / width, 0))
 
-    def _see(self, row: int, joints: Floats, seen: Flags, t: float) -> None:
-        waited = t - self._seen_at[row]
-        both = seen & self._known[row]
-        step = (joints[both] - self._joints[row, both]).mean(axis=0)
-        self._speed[row] += (1 - np.exp(-waited / _SETTLING)) * (step / waited - self._speed[row])
-        self._joints[row] = np.where(seen[:, None], joints, self._joints[row] + step)
-        self._known[row] |= seen
-        self._seen_at[row] = t
+    def _see(self, rows: list[int], joints: Floats, seen: Flags, t: float) -> None:
+        """Each of these tracks (n) has found its person: joints (n, 16, 3), which of them are seen (n, 16)."""
+        before, known = self._joints[rows], self._known[rows]
+        waited = np.maximum(t - self._seen_at[rows], _SHORTEST).astype(np.float32)[:, None]
+        both = seen & known
+        step = ((joints - before) * both[..., None]).sum(axis=1) / both.sum(axis=1)[:, None].astype(np.float32)
+        speed = self._speed[rows]
+        self._speed[rows] = speed + (1 - np.exp(-waited / np.float32(_SETTLING))) * (step / waited - speed)
+        if not seen.all():
+            joints, known = np.where(seen[..., None], joints, before + step[:, None]), seen | known
+        else:
+            known = seen
+        self._joints[rows], self._known[rows], self._seen_at[rows] = joints, known, t
+        self._areas[rows] = areas(joints, known)
 
     def _begin(self, joints: Floats, seen: Flags, t: float) -> int:
+        """A track for joints (1, 16, 3): its row."""
         self._given += 1
         self._numbers.append(self._given)
         self._seen_at = np.append(self._seen_at, t)
-        self._joints, self._known = np.stack([*self._joints, joints]), np.stack([*self._known, seen])
-        self._speed = np.stack([*self._speed, np.zeros(3, np.float32)])
-        return self._given
+        self._joints, self._known = np.concatenate([self._joints, joints]), np.concatenate([self._known, seen])
+        self._speed = np.concatenate([self._speed, np.zeros((1, 3), np.float32)])
+        self._areas = np.concatenate([self._areas, areas(joints, seen)])
+        return len(self._numbers) - 1
 
     def save(self) -> TrackerState:
         return TrackerState(
@@ -181,6 +194,7 @@ class Tracker:
         self._joints = np.frombuffer(state.joints, "<f4").reshape(N, V, 3).astype(np.float32)
         self._known = np.frombuffer(state.known, np.bool_).reshape(N, V).copy()
         self._speed = np.frombuffer(state.speed, "<f4").reshape(N, 3).astype(np.float32)
+        self._areas = areas(self._joints, self._known) if N else np.zeros(0, np.float32)
 
 
 def assign(gain: Floats) -> list[int]:

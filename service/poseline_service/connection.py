@@ -265,6 +265,7 @@ class StreamConnection(asyncio.Protocol):
 
     def _go_on(self, start: protocol.SessionStart, holding: Holding, saved: SavedSession | None) -> None:
         assert self._model is not None  # the upgrade was granted
+        self._outbox.copy = self._runtime.webhooks.of_session(start.webhooks, self._outbox.session_id, "")
         args = self._model, self._settings, self._runtime.metrics, self._outbox, self, holding, saved
         self._session = Session(start, *args)
         self._holding = self._unconfirmed = holding

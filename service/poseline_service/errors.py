@@ -123,6 +123,12 @@ class UnknownJob(NotFound):
     code = "unknown_job"
 
 
+class UnknownWebhook(InputError):
+    """No webhook target of that name that this caller may choose, or none that takes what can happen here."""
+
+    code = "unknown_webhook"
+
+
 class IdempotencyConflict(InputError):
     """A key that came before, with something else."""
 

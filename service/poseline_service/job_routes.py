@@ -49,9 +49,11 @@ async def submit(
     request: Request,
     key: Annotated[str | None, Header(alias="Idempotency-Key", min_length=1, max_length=_LONGEST_KEY)] = None,
     people: Annotated[int | None, Query(ge=1)] = None,
+    webhook: Annotated[list[str], Query()] = [],  # noqa: B006 (FastAPI's way; read only)
 ) -> Response:
     runtime = _runtime(request)
     settings, model = runtime.settings, runtime.admit()
+    told = runtime.webhooks.of_job(webhook, "")
     form = _form(request)
     if form is None:
         check_video(settings)
@@ -64,7 +66,7 @@ async def submit(
             source = VideoSource(settings.for_jobs(), _wanted(upload, people, model), upload.digest)
         else:
             source = RecordingSource(settings.for_jobs(), form, upload.digest)
-        job = runtime.jobs.submit(source, folder, model, upload.source, key)
+        job = runtime.jobs.submit(source, folder, model, upload.source, key, told)
     answer = _told(job, 202)
     answer.headers["Location"] = f"/v1/jobs/{job.id}"
     return answer

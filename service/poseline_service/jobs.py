@@ -73,12 +73,14 @@ class Source(Protocol):
 
 @dataclass(eq=False)
 class Job:
-    """One piece of work. about: completes its answer by what an export must say too; once it has succeeded."""
+    """One piece of work. about: completes its answer by what an export must say too; once it has succeeded. told: hears
+    how it ended."""
 
     source: Source
     folder: JobFolder
     name: str | None
     key: str | None
+    told: Callable[[JobStatus], None] | None = None
     id: str = field(default_factory=lambda: token_hex(16))
     state: JobState = "queued"
     progress: float = 0.0
@@ -153,7 +155,15 @@ class JobBoard:
         if self._closed is not None:
             raise self._closed
 
-    def submit(self, source: Source, folder: JobFolder, model: LoadedModel, name: str | None, key: str | None) -> Job:
+    def submit(
+        self,
+        source: Source,
+        folder: JobFolder,
+        model: LoadedModel,
+        name: str | None,
+        key: str | None,
+        told: Callable[[JobStatus], None] | None = None,
+    ) -> Job:
         """A new job, or the one that came with the same key. Raises IdempotencyConflict, Draining."""
         self._check_open()
         if key is not None and (known := self._keys.get(key)) is not None:
@@ -161,7 +171,7 @@ class JobBoard:
                 raise IdempotencyConflict("this Idempotency-Key came with another job", param="Idempotency-Key")
             return known
         self._make_room()
-        job = Job(source, folder, name, key)
+        job = Job(source, folder, name, key, told)
         self._jobs[job.id] = job
         if key is not None:
             self._keys[key] = job
@@ -296,6 +306,8 @@ class JobBoard:
         if job.started is not None:
             self._metrics.job_seconds.labels(kind, state).observe(seconds)
         code = job.error.code if job.error else None
+        if job.told is not None:
+            job.told(job.status())
         log.info("job_ended", job=job.id, kind=kind, state=state, code=code, seconds=round(seconds, 3))
         self._changes.notify()
 

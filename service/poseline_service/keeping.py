@@ -8,7 +8,7 @@ is on its way to the store.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from hashlib import sha256
 from secrets import token_urlsafe
 from typing import Any, Protocol
@@ -82,6 +82,7 @@ class Holding:
     async def _save(self, state: State, told: Callable[[PoselineError | None], None]) -> None:
         error = None
         try:
+            await self._keeper.before_save()
             await self._keeper.save(self.name, self._epoch, state)
         except PoselineError as failed:
             error = failed
@@ -93,10 +94,14 @@ class Holding:
 
 
 class Keeper:
-    """The sessions of one server, and the store behind them. seconds: for which a session may be resumed."""
+    """The sessions of one server, and the store behind them. seconds: for which a session may be resumed. before_save: what
+    must have succeeded before a state is saved; raises StoreUnavailable."""
 
-    def __init__(self, store: StateStore, seconds: float, metrics: Metrics) -> None:
+    def __init__(
+        self, store: StateStore, seconds: float, metrics: Metrics, before_save: Callable[[], Awaitable[None]]
+    ) -> None:
         self._store = store
+        self.before_save = before_save
         self.seconds = seconds
         self._metrics = metrics
         self._live: dict[str, tuple[Holding, Holder, asyncio.Event]] = {}

@@ -38,7 +38,8 @@ def configure_logging(level: str = "INFO") -> None:
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(level.upper())
-    for library in ("uvicorn", "websockets"):  # our own lines tell it better, and at DEBUG they would tell payloads
+    # Our own lines tell it better; at DEBUG they would tell payloads, and httpx the addresses of webhook targets at INFO.
+    for library in ("uvicorn", "websockets", "httpx", "httpcore"):
         logging.getLogger(library).setLevel(logging.WARNING)
 
 

@@ -187,6 +187,21 @@ class Metrics:
             registry=registry,
         )
         self.job_queue_depth = Gauge("poseline_job_queue_depth", "Jobs that wait for their turn.", registry=registry)
+        self.webhook_attempts = Counter(
+            "poseline_webhook_attempts_total",
+            "Attempts to deliver an event to a webhook target, by outcome.",
+            ["target", "outcome"],
+            registry=registry,
+        )
+        self.webhook_dead_letters = Counter(
+            "poseline_webhook_dead_letters_total",
+            "Events that a webhook target will not get, by why.",
+            ["target", "reason"],
+            registry=registry,
+        )
+        self.webhooks_waiting = Gauge(
+            "poseline_webhooks_waiting", "Events that wait for a webhook target.", ["target"], registry=registry
+        )
         self.load = Gauge(
             "poseline_load_ratio", "Share of a core that streams take, newcomers included.", registry=registry
         )

@@ -89,6 +89,8 @@ class Outbox:
         self._codec = codec
         self._send = send
         self.commit = commit
+        self.copy: Callable[[protocol.ServerMessage], None] | None = None
+        """Hears of every message, too."""
         state = state or OutboxState(0, [], [])
         self._seq = state.seq
         now = monotonic()
@@ -116,10 +118,13 @@ class Outbox:
         seq = message.seq = self._seq
         message.session_id = self.session_id
         self._seq = seq + 1
+        if self.copy is not None:
+            self.copy(message)
         kind, encoded = type(message), self._codec.encode(message)
         kept, now = self._passing if kind in _PASSING else self._lasting, monotonic()
-        kept.append((now, seq, encoded))
-        while kept[0][0] < now - _UNHEARD:
+        if kind is not protocol.SessionStarted:  # it is said anew at every resume, with a token that is good
+            kept.append((now, seq, encoded))
+        while kept and kept[0][0] < now - _UNHEARD:
             kept.popleft()
         if self.commit is not None and (self._waiting or kind in _BINDING):
             self._waiting.append((seq, kind in _BINDING, encoded))

@@ -39,6 +39,7 @@ from poseline_service.scheduler import BatchScheduler, InlineExecutor
 from poseline_service.settings import ServiceSettings
 from poseline_service.states import open_store
 from poseline_service.tracks import Changes, LoadedModel
+from poseline_service.webhooks import Webhooks
 
 _COLLECTING = (20_000, 10, 5)
 """Messages make no cycles: looking for them after every seven hundred objects, as is the default, is a waste."""
@@ -77,7 +78,8 @@ class Runtime:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._drain: asyncio.Task[None] | None = None
         seconds = settings.resume_seconds or (_KEPT_ELSEWHERE if settings.state_url else _KEPT_HERE)
-        self.keeper = Keeper(open_store(settings), seconds, self.metrics)
+        self.webhooks = Webhooks(settings, self.metrics)
+        self.keeper = Keeper(open_store(settings), seconds, self.metrics, self.webhooks.stored)
         self._model: LoadedModel | None = None
         self._streams: set[OpenStream] = set()
         self._left = Changes()
@@ -98,6 +100,7 @@ class Runtime:
     async def start(self) -> None:
         """Load the network. Raises nothing: a damaged bundle is logged, and the server stays not ready."""
         settings, self._loop = self.settings, asyncio.get_running_loop()
+        await self.webhooks.start()
         try:
             bundle, localizers, whole, worst, cost = await asyncio.to_thread(self._load)
         except PoselineError as error:
@@ -216,7 +219,9 @@ class Runtime:
     async def _drain_all(self) -> None:
         log.info("draining", streams=len(self._streams))
         why = Draining("this server is shutting down", retry_after=self.settings.retry_after)
+        deadline = monotonic() + self.settings.drain_seconds
         await asyncio.gather(self._drain_streams(why), self.jobs.drain(why, self.settings.drain_seconds))
+        await self.webhooks.drain(max(1.0, deadline - monotonic()))
 
     async def _drain_streams(self, why: Draining) -> None:
         for stream in list(self._streams):
@@ -237,6 +242,7 @@ class Runtime:
                 await self._heart
         await self.jobs.stop()
         await self.keeper.stop()
+        await self.webhooks.stop()
         if self._model is not None:
             await self._model.scheduler.stop()
         for executor in self._executors:

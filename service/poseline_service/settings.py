@@ -107,6 +107,22 @@ class ServiceSettings(BaseSettings):
     state_memory_bytes: int = Field(
         256 * 1024**2, ge=1024, description="Bytes of states kept in memory; beyond it the oldest goes."
     )
+    webhooks: Path | None = Field(
+        None,
+        description="File (TOML) of the webhook targets that sessions and jobs may choose by name; else there are none.",
+    )
+    webhook_queue: int = Field(
+        10_000, ge=1, description="Events that wait for one target; beyond them new ones are given up."
+    )
+    webhook_concurrency: int = Field(
+        4, ge=1, le=64, description="Deliveries to one target at a time: a slow one takes no more of the server."
+    )
+    webhook_timeout: float = Field(5.0, gt=0, description="Seconds for one attempt, look-up of the name included.")
+    webhook_first_retry: float = Field(
+        1.0, gt=0, description="Seconds until a failed delivery is tried again; doubled each time, give or take half."
+    )
+    webhook_last_retry: float = Field(3600.0, gt=0, description="Seconds between two attempts at the most: an hour.")
+    webhook_give_up: float = Field(86_400.0, gt=0, description="Seconds for which a delivery is tried: a day.")
     drain_seconds: float = Field(30.0, gt=0, description="Seconds that sessions get to finish when the server stops.")
 
     body_bytes: int = Field(32 * 1024**2, ge=1024, description="Largest body of POST /v1/localize.")

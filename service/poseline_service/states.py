@@ -9,21 +9,16 @@ while longer, so that a client that comes too late is told so.
 from __future__ import annotations
 
 from time import monotonic
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
 from msgspec import Struct
-from valkey.asyncio import BlockingConnectionPool, Valkey
-from valkey.commands.core import AsyncScript
-from valkey.exceptions import ValkeyError
 
-from poseline.errors import InputError
-from poseline_service.errors import SessionExpired, StoreUnavailable, Superseded, UnknownSession
+from poseline_service.errors import SessionExpired, Superseded, UnknownSession
+from poseline_service.redis import Redis, Script
 from poseline_service.settings import ServiceSettings
 
 _REMEMBERED = 600.0
 """Seconds for which it is known that a state was there."""
-_CONNECTIONS = 32
-"""To a server that speaks Redis' protocol: however many states are on their way, they take no more descriptors."""
 
 
 class State(Struct, frozen=True):
@@ -153,13 +148,8 @@ class RedisStore:
     durable = True
 
     def __init__(self, url: str, timeout: float) -> None:
-        sockets = {"socket_timeout": timeout, "socket_connect_timeout": timeout}
-        bounded = {"max_connections": _CONNECTIONS, "timeout": timeout}
-        pool = BlockingConnectionPool.from_url(url, **sockets, **bounded)  # pyright: ignore[reportUnknownMemberType]
-        self._client = Valkey.from_pool(pool)
-        self._save = self._client.register_script(_SAVE)
-        self._claim = self._client.register_script(_CLAIM)
-        self._forget = self._client.register_script(_FORGET)
+        self._redis = redis = Redis(url, timeout)
+        self._save, self._claim, self._forget = map(redis.script, (_SAVE, _CLAIM, _FORGET))
 
     async def save(self, name: str, epoch: int, state: State, seconds: float) -> None:
         saved = await self._run(self._save, name, epoch, state.content, int(seconds), int(_REMEMBERED), *state.keys)
@@ -181,13 +171,10 @@ class RedisStore:
         """It does: every state expires."""
 
     async def close(self) -> None:
-        await self._client.aclose()
+        await self._redis.close()
 
-    async def _run(self, script: AsyncScript, name: str, *args: Any) -> Any:
-        try:
-            return cast(Any, await script(keys=[f"poseline:session:{name}"], args=args))
-        except (ValkeyError, OSError) as error:
-            raise StoreUnavailable(f"the store of states does not answer: {error}") from None
+    async def _run(self, script: Script, name: str, *args: Any) -> Any:
+        return await script([f"poseline:session:{name}"], args)
 
 
 def _unknown(name: str) -> UnknownSession:
@@ -202,7 +189,4 @@ def open_store(settings: ServiceSettings) -> StateStore:
     """Raises InputError for an address that is none."""
     if settings.state_url is None:
         return MemoryStore(settings.state_memory_bytes)
-    try:
-        return RedisStore(settings.state_url, settings.state_timeout)
-    except ValueError as error:
-        raise InputError(f"POSELINE_STATE_URL: {error}") from None
+    return RedisStore(settings.state_url, settings.state_timeout)

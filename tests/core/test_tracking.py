@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.optimize import linear_sum_assignment
 
-from crossing import Crossing, crossing, swapped
+from crossing import crossing, follow, swapped
 from poseline.actor import perform
 from poseline.errors import StateError
 from poseline.skeleton import BODY16
@@ -26,11 +27,6 @@ seen_crossing = cache(crossing)
 
 def person(x: float = 0.0, z: float = 0.0, size: float = 1.0) -> np.ndarray:
     return (STANDING * size + (x, 0, z, 0)).astype(np.float32) * (1, 1, 1, 0) + STANDING * (0, 0, 0, 1)
-
-
-def follow(seen: Crossing, tracker: Tracker | None = None, scale: float = 1.0) -> list[list[int | None]]:
-    tracker = tracker or Tracker(2.0, 32)
-    return [tracker.update(poses * np.array((scale, scale, scale, 1), np.float32), t) for t, _, poses in seen.frames()]
 
 
 @pytest.mark.parametrize("view", ["world", "image"])
@@ -53,7 +49,8 @@ def test_a_swap_would_be_noticed() -> None:
 @pytest.mark.parametrize("scale", [0.01, 1000])
 def test_the_unit_changes_nothing(scale: float) -> None:
     seen = seen_crossing(1, fps=15, view="world")
-    assert follow(seen, scale=scale) == follow(seen)
+    scaled = replace(seen, poses=seen.poses * np.array((scale, scale, scale, 1), np.float32))
+    assert follow(scaled) == follow(seen)
 
 
 @settings(max_examples=20, deadline=None)
@@ -119,6 +116,11 @@ def test_who_shows_no_joint_is_nobody() -> None:
     tracker = Tracker(2.0, 1)
     assert tracker.update(np.zeros((2, 16, 4), np.float32), 0.0) == [None, None]
     assert tracker.update(person()[None], 0.1) == [1]
+
+
+def test_times_that_hardly_differ_are_borne() -> None:
+    tracker = Tracker(2.0, 32)
+    assert [tracker.update(person(x)[None], t) for x, t in ((0, 0.0), (0.1, 1e-300), (0.1, 0.1))] == [[1]] * 3
 
 
 def test_there_is_a_limit() -> None:

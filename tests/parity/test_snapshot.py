@@ -43,6 +43,24 @@ def bundle(models: Path) -> ModelBundle:
     return find_bundle(models)
 
 
+@settings(max_examples=10, deadline=None)
+@given(seed=st.integers(0, 50), shift=st.integers(-(10**6), 10**6), data=st.data())
+def test_results_are_on_the_clients_clock(bundle: ModelBundle, seed: int, shift: int, data: st.DataObject) -> None:
+    """Another zero moves every time by as much and nothing else; frames that are late or there twice change nothing."""
+    motion = frames(seed, 150)
+    moved = [PoseFrame(one.t + shift, one.joints, one.confidence) for one in motion]
+    for at in sorted(data.draw(st.lists(st.integers(1, 149), max_size=10)), reverse=True):
+        back = data.draw(st.integers(0, at - 1))
+        moved.insert(at, moved[back])
+    with StreamLocalizer(bundle.manifest, open_scorer(bundle, 1)) as stream:
+        expected = heard(stream, motion, []) + stream.finish()
+    with StreamLocalizer(bundle.manifest, open_scorer(bundle, 1)) as stream:
+        found = heard(stream, moved, []) + stream.finish()
+    assert [(one.phase, one.label) for one in found] == [(one.phase, one.label) for one in expected]
+    times = np.array([(one.start, one.end) for one in found]) - shift
+    np.testing.assert_allclose(times, [(one.start, one.end) for one in expected], atol=1e-6)
+
+
 @settings(max_examples=15, deadline=None)
 @given(seed=st.integers(0, 50), cut=st.integers(0, 300), dirt=st.integers(0, 40))
 def test_it_goes_on_exactly(bundle: ModelBundle, seed: int, cut: int, dirt: int) -> None:

@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from itertools import pairwise
+from math import inf
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from crossing import crossing
 from cutting import Relay
 from made_up import NATIVE, recording
 from poseline import protocol
+from poseline.blocking import SyncStreamClient
 from poseline.client import RemoteError, StreamClient
 from poseline.keypoints import pack_keypoints
-from poseline.protocol import Frame, Person
+from poseline.protocol import Frame, Person, StreamOptions
 from poseline.remote import play
+from poseline.resampling import TOLERANCE
+from poseline_service.clock import MediaClock
 from servers import ServerProcess
 
 LENGTH = 420
@@ -153,6 +160,35 @@ async def test_a_clock_that_was_set_back_begins_anew(server: ServerProcess, name
     closed = heard[-1]
     assert isinstance(closed, protocol.SessionClosed)
     assert closed.media_seconds == pytest.approx((149 + LENGTH - 103) / 30, abs=1e-3)
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.lists(st.integers(-60, 60).map(lambda tenths: tenths / 10) | st.floats(-6, 6), min_size=1, max_size=60))
+def test_whatever_the_times_are_results_rise_on_the_clients_clock(server: ServerProcess, times: list[float]) -> None:
+    (person,) = crowd()[0].people
+    clock = MediaClock(2.0)
+    verdicts = [clock.take(t) for t in times]
+    with SyncStreamClient(server.ws, coordinates=NATIVE, options=StreamOptions(scores_hz=30)) as stream:
+        for begin in range(0, len(times), 7):
+            stream.send([Frame(t, [person]) for t in times[begin : begin + 7]])
+        stream.close()
+        heard: list[Any] = list(stream)
+    counted = warnings(heard)
+    for code in ("late_frame", "duplicate_frame", "clock_jump"):
+        assert counted.get(code, 0) == sum(verdict == code for verdict in verdicts)
+    assert heard[-1].frames_dropped == sum(verdict in ("late_frame", "duplicate_frame") for verdict in verdicts)
+    accepted = [t for t, verdict in zip(times, verdicts, strict=True) if verdict in (None, "clock_jump")]
+    begun = [one.t for one in heard if isinstance(one, protocol.TrackStarted)]
+    gaps = [after for before, after in pairwise(accepted) if after < before or after - before > 2.0]
+    assert begun == [accepted[0], *gaps]
+    newest, scored = -inf, 0
+    for one in heard:
+        if isinstance(one, protocol.TrackStarted):
+            newest = -inf
+        if isinstance(one, protocol.Scores):
+            assert newest < one.t <= max(accepted) + TOLERANCE
+            newest, scored = one.t, scored + 1
+    assert scored >= len(begun)
 
 
 async def test_a_rate_that_is_not_what_was_said_is_told_of(server: ServerProcess) -> None:

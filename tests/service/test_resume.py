@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import subprocess
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -20,23 +19,11 @@ from poseline.client import ConnectionFailed, StreamClient
 from poseline.codec import MSGPACK
 from poseline.protocol import Frame, Frames, Resume, SegmentFinal, SegmentRetracted, SegmentStarted, SessionStart
 from poseline.remote import play
-from servers import ServerProcess, free_ports
+from servers import ServerProcess
 from tiny_bundle import write_bundle
 
 LENGTH = 900
 Serve = Callable[..., ServerProcess]
-
-
-@pytest.fixture(scope="module")
-def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A real Redis, empty and without a file."""
-    port, _ = free_ports()
-    folder = tmp_path_factory.mktemp("redis")
-    command = ["redis-server", "--port", str(port), "--save", "", "--appendonly", "no", "--dir", str(folder)]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    yield f"redis://127.0.0.1:{port}/0"
-    process.terminate()
-    process.wait()
 
 
 def said(messages: list[protocol.ServerMessage]) -> list[tuple[Any, ...]]:
@@ -220,6 +207,22 @@ async def test_a_session_is_kept_for_a_while(serve: Serve) -> None:
     await asyncio.sleep(0.6)
     (error,), code = await resumed(server.ws, Resume(started.session_id, started.resume_token, 0))
     assert (error.code, code) == ("session_expired", 4410)
+
+
+async def test_who_heard_nothing_is_told_of_the_start_once(server: ServerProcess) -> None:
+    """Message 0 holds the first token, which is no longer good: it is not repeated beside the new one."""
+    async with session(server.ws) as (socket, started):
+        await socket.send(MSGPACK.encode(Frames(0, frames_of(5, 60))))
+        await socket.send(MSGPACK.encode(protocol.Flush()))
+        while not isinstance(MSGPACK.decode_server(await socket.recv(decode=False)), protocol.Flushed):
+            pass
+        socket.transport.abort()
+    async with connect(server.ws, subprotocols=[MSGPACK.subprotocol], compression=None) as again:
+        await again.send(MSGPACK.encode(SessionStart(resume=Resume(started.session_id, started.resume_token, -1))))
+        await again.send(MSGPACK.encode(protocol.SessionClose()))
+        heard = await everything(again)
+    assert [type(one) for one in heard].count(protocol.SessionStarted) == 1
+    assert [one.seq for one in heard] == list(range(len(heard)))
 
 
 @pytest.mark.parametrize("where", ["memory", "redis"])
