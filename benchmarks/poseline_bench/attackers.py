@@ -29,7 +29,7 @@ _PAUSE = 0.05
 """Seconds between two connections of one of them: 320 a second in all, where the server answers at once."""
 _BOMBS_AT_ONCE = 2
 _MANY_PINGS, _MANY_MESSAGES = 20_000, 10_000
-_GET = b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n"
+_GET = b"GET /demo/actor.json?seconds=10 HTTP/1.1\r\nHost: x\r\n\r\n"
 
 Attack = Callable[["Line"], Awaitable[None]]
 
