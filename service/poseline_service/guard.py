@@ -78,7 +78,7 @@ class Guard:
         self._unanswered.discard(connection)
 
     def start(self, request: Callable[[], None]) -> None:
-        """Begin to answer, one request in each turn of the event loop: a hundred that come at once would stop every stream."""
+        """Begin to answer, one request in each turn of the event loop: a hundred at once would stop every stream."""
         self._asked.append(request)
         if len(self._asked) == 1:
             asyncio.get_running_loop().call_soon(self._start_next)
