@@ -17,7 +17,8 @@ from poseline.resampling import GridFrame
 from poseline.segments import SegmentEvent
 from poseline.stepping import StepScorer
 from poseline_service.metrics import Metrics
-from poseline_service.scheduler import BatchScheduler, Lane, Told
+from poseline_service.scheduler import BatchScheduler
+from poseline_service.workers import Lane, Told
 
 SPEC = StateSpec(
     width=1,

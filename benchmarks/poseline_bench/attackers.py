@@ -29,7 +29,7 @@ _PAUSE = 0.05
 """Seconds between two connections of one of them: 320 a second in all, where the server answers at once."""
 _BOMBS_AT_ONCE = 2
 _MANY_PINGS, _MANY_MESSAGES = 20_000, 10_000
-_GET = b"GET /demo/actor.json?seconds=10 HTTP/1.1\r\nHost: x\r\n\r\n"
+_GET = b"GET /demo/actor.json?seconds=10 HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
 
 Attack = Callable[["Line"], Awaitable[None]]
 
@@ -139,7 +139,8 @@ async def _header_flood(line: Line) -> None:
 
 async def _bomb(line: Line) -> None:
     head = (
-        "POST /v1/localize HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Encoding: gzip\r\n"
+        "POST /v1/localize HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+        "Content-Type: application/json\r\nContent-Encoding: gzip\r\n"
         f"Content-Length: {len(_BOMB)}\r\nConnection: close\r\n\r\n"
     )
     await line.say(head.encode() + _BOMB)

@@ -169,7 +169,7 @@ class Soak:
         await asyncio.sleep(self._dice.uniform(0.5, 2))
 
     async def _slow_reader(self) -> None:
-        """Sends until the server, whose words it does not take, takes no more of its own; then leaves, or reads on."""
+        """Sends, and takes next to nothing of what it is told; after some seconds it leaves, or reads on."""
         script, line = _SCRIPT, socket.socket()
         line.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         line.setblocking(False)
@@ -181,6 +181,7 @@ class Soak:
                 for message in script.messages:
                     writer.write(message)
                     await writer.drain()
+                await asyncio.Event().wait()
         with suppress(OSError, TimeoutError):
             async with asyncio.timeout(self._dice.choice((0, 2))):
                 while await reader.read(1 << 16):

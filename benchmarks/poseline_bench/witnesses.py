@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Any
 
 from poseline.actor import perform
-from poseline.client import StreamClient
+from poseline.client import ConnectionFailed, StreamClient
 from poseline.pose import PoseSequence
 from poseline.protocol import CoordinatesSpec, Frame, Scores, SegmentFinal, ServerMessage, StreamOptions
 from poseline.remote import describe, play, timeline
@@ -23,6 +24,7 @@ from poseline.remote import describe, play, timeline
 ROUNDING = 1e-4
 CLOSE = 1e-5
 _AT_ONCE = 16
+_TRIES = 5
 
 Final = tuple[str, str, str, float, float]
 """segment_id, track_id, label, start, end."""
@@ -73,8 +75,7 @@ async def attest(
     await asyncio.sleep(late)
     account = Account()
     try:
-        options = StreamOptions(scores_hz=scores_hz)
-        async with StreamClient(ws, coordinates=played.coordinates, options=options) as client:
+        async with _opened(ws, played, StreamOptions(scores_hz=scores_hz)) as client:
             heard = perf_counter()
             async for message in play(client, played.frames, chunk=chunk, speed=speed):
                 now = perf_counter()
@@ -84,6 +85,22 @@ async def attest(
     except Exception as error:  # a witness that fails is what is looked for: it is told, not raised
         account.failure = repr(error)
     return account
+
+
+@asynccontextmanager
+async def _opened(ws: str, played: Part, options: StreamOptions) -> AsyncIterator[StreamClient]:
+    """A session that has begun. Where the line is cut before it has, it is opened anew: there is nothing to resume yet."""
+    async with AsyncExitStack() as stack:
+        for left in reversed(range(_TRIES)):
+            client = StreamClient(ws, coordinates=played.coordinates, options=options)
+            try:
+                await stack.enter_async_context(client)
+            except ConnectionFailed:
+                if not left:
+                    raise
+                continue
+            yield client
+            return
 
 
 async def undisturbed(ws: str, parts: Sequence[Part], *, scores_hz: float = 0.0) -> list[Account]:

@@ -25,6 +25,7 @@ class Entry(NamedTuple):
 
 COMMANDS: dict[str, Entry] = {
     "serve": Entry("poseline_service.cli:serve", "service", "Serve the HTTP and WebSocket API, the page and metrics."),
+    "keys": Entry("poseline_service.keys_cli:keys", "service", "Make, list and revoke API keys of a server."),
     "stream": Entry("poseline_cli.stream:stream", None, "Put a recording, a video or a camera into a live stream."),
     "localize": Entry("poseline_cli.localize:localize", None, "Find the actions of a recording, here or by a server."),
     "actor": Entry("poseline.cli:actor", None, "Print a performance of the scripted actor, as a recording to try."),
@@ -44,6 +45,7 @@ COMMANDS: dict[str, Entry] = {
     "folds": Entry("poseline_training.cli:folds", "training", "Judge a recipe on people whom it was not taught by."),
     "measure": Entry("poseline_training.cli:measure", "training", "Measure a run or bundle: a row of the results."),
     "robustness": Entry("poseline_training.cli:robustness", "training", "Bend a bundle's input by degrees; attack it."),
+    "alarms": Entry("poseline_training.cli:alarms", "training", "How soon starts are told, and how often in vain."),
     "results": Entry("poseline_training.cli:results", "training", "Write the page of results from the rows."),
     "reproduce": Entry("poseline_training.cli:reproduce", "training", "Train a row of the results again and compare."),
     "bench": Entry("poseline_bench.cli:bench", "bench", "Measure speed."),

@@ -26,7 +26,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from poseline.bundle import ModelBundle, find_bundle
-from poseline.cli import Fps, ImageSize, InputFormat, Layout, Recording, Seconds, Seed, Sequence, open_source
+from poseline.cli import Fps, ImageSize, InputFormat, Key, Layout, Recording, Seconds, Seed, Sequence, open_source
 from poseline.errors import InputError, MissingExtra, ModeUnavailable
 from poseline.formats.timelines import FORMATS, format_of, timeline_format
 from poseline.formats.videos import is_video
@@ -57,6 +57,7 @@ def localize(
     ] = None,
     plot: Annotated[Path | None, typer.Option(help="Draw the timeline as a picture: .png, .svg or .pdf.")] = None,
     url: Annotated[str | None, typer.Option(help="A server's /v1/localize; without it, this process does it.")] = None,
+    key: Key = None,
     model: Annotated[Path | None, typer.Option(help="Bundle folder for this process; else the default one.")] = None,
     models: Annotated[Path, typer.Option(envvar="POSELINE_MODELS", help="Folder of model bundles.")] = Path("models"),
     input_format: InputFormat = None,
@@ -86,7 +87,7 @@ def localize(
         else:
             recording = open_source(source, seed, seconds, input_format, fps, layout, image_size, sequence)
         options = recording.options if mode is None else replace(recording.options, mode=mode.value)
-        found = _there(url, recording, options, bar) if url else _here(model, models, recording, options, bar)
+        found = _there(url, key, recording, options, bar) if url else _here(model, models, recording, options, bar)
     if plot is not None:
         from poseline_cli.drawing import draw
 
@@ -117,19 +118,19 @@ def _watched(path: Path, people: int, pose_model: Path, bar: Bar) -> Recording:
     return _Watched(path.name, video.people, fps=video.fps, duration=video.duration, watched=LAYOUT.name)
 
 
-def _there(url: str, recording: Recording, options: LocalizeOptions, bar: Bar) -> Timeline:
+def _there(url: str, key: str | None, recording: Recording, options: LocalizeOptions, bar: Bar) -> Timeline:
     requests = [replace(request, options=options) for request in recording.requests()]
     step = bar.begin("asking the server")
     responses: list[LocalizeResponse] = []
     for request in requests:
-        responses.append(localize_remotely(url, request))
+        responses.append(localize_remotely(url, request, key=key))
         step(len(responses) / len(requests))
     found = [
         TimelineSegment(one.segment_id, one.track_id, one.label, one.start, one.end, one.score, one.label_id)
         for response in responses
         for one in response.segments
     ]
-    model = remote_model(url, recording.model)
+    model = remote_model(url, recording.model, key)
     thresholds = effective_thresholds(options, model.thresholds)
     return _timeline(recording, found, model.info, thresholds, model.fps)
 

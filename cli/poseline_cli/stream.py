@@ -25,6 +25,7 @@ def stream(
         ),
     ],
     url: cli.Url = cli.STREAM_URL,
+    key: cli.Key = None,
     speed: cli.Speed = "1",
     input_format: cli.InputFormat = None,
     fps: cli.Fps = None,
@@ -46,6 +47,7 @@ def stream(
         cli.stream(
             source,
             url,
+            key,
             speed,
             input_format,
             fps,
@@ -73,6 +75,7 @@ def stream(
         people=people,
         options=protocol.StreamOptions(partials=partials.value),
         live=speed == "1",
+        credential=key,
         heard=cli.printer(format),
     )
 

@@ -21,6 +21,7 @@ from rich.table import Table
 from poseline import protocol
 from poseline.bundle import ModelBundle
 from poseline.codec import decode_request, encode
+from poseline.credentials import VARIABLE
 from poseline.errors import InputError
 from poseline.formats.poses import POSE_FORMATS, format_of, read_poses
 from poseline.formats.reading import ReadOptions, read_bytes
@@ -49,6 +50,7 @@ class Partials(StrEnum):
 
 
 Url = Annotated[str, typer.Option(help="The server.")]
+Key = Annotated[str | None, typer.Option(envvar=VARIABLE, help="An API key or token, where the server asks for one.")]
 Speed = Annotated[str, typer.Option(help="1 is real time, 2 twice as fast; 'max' as fast as the server takes.")]
 Chunk = Annotated[int, typer.Option(help="Frames in one message.", min=1, max=64)]
 Format = Annotated[StreamFormat, typer.Option(help="How events are printed.")]
@@ -149,6 +151,7 @@ def _size(text: str) -> tuple[int, int]:
 def stream(
     source: Annotated[str, typer.Argument(help="A file or folder of poses (docs/files.md), or 'actor'.")],
     url: Url = STREAM_URL,
+    key: Key = None,
     speed: Speed = "1",
     input_format: InputFormat = None,
     fps: Fps = None,
@@ -172,6 +175,7 @@ def stream(
         model=recording.model,
         chunk=chunk,
         speed=_speed(speed),
+        credential=key,
         heard=printer(format),
     )
 

@@ -29,6 +29,7 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidSta
 from websockets.typing import Subprotocol
 
 from poseline.codec import MSGPACK, Codec
+from poseline.credentials import Credential, bearer
 from poseline.errors import PoselineError
 from poseline.protocol import (
     Ack,
@@ -81,9 +82,19 @@ _ANSWERS: dict[type[Any], type[ClientMessage]] = {
     SessionClosed: SessionClose,
 }
 """What confirms a message that is no frame."""
-_RETRY_CODES = {1001, 1005, 1006, 1011, 1012, 1013, 1015, 4408, 4429}
+_RETRY_CODES = frozenset({1001, 1005, 1006, 1011, 1012, 1013, 1015, 4408, 4429})
 """Close codes after which the session may be resumed."""
-_RETRY_ERRORS = {"overloaded", "draining", "model_loading", "state_unavailable", "connection_failed"}
+_EXPIRED = 4401
+_RETRY_ERRORS = {
+    "overloaded",
+    "draining",
+    "model_loading",
+    "state_unavailable",
+    "authority_unavailable",
+    "connection_failed",
+    "rate_limited",
+    "too_many_sessions",  # the broken connection may still count
+}
 _FIRST_WAIT, _LONGEST_WAIT = 0.5, 15.0
 """Seconds between two attempts to connect: doubled each time, and a random share of that."""
 
@@ -92,7 +103,8 @@ class StreamClient:
     """One live stream. `started` is the server's answer to session.start, and to every resume.
 
     A connection that breaks is made anew, and the session goes on: what was sent and is not confirmed is sent again, what
-    was said meanwhile is heard, and nothing twice. resume: do so, for as long as the server keeps the session.
+    was said meanwhile is heard, and nothing twice. resume: do so, for as long as the server keeps the session. credential:
+    what a server that asks for one is shown, at every connection; after a token's time is over, a function's next one.
     """
 
     started: SessionStarted
@@ -109,8 +121,10 @@ class StreamClient:
         webhooks: Sequence[str] = (),
         codec: Codec = MSGPACK,
         resume: bool = True,
+        credential: Credential | None = None,
     ) -> None:
         self._url = url
+        self._credential = credential
         self.codec = codec
         self._start = SessionStart(
             layout=layout,
@@ -121,7 +135,9 @@ class StreamClient:
             client=ClientInfo("poseline-python", _version()),
             webhooks=list(webhooks),
         )
-        self._resume = resume
+        self._retry_codes: frozenset[int] = _RETRY_CODES if resume else frozenset()
+        if resume and callable(credential):
+            self._retry_codes |= {_EXPIRED}
         self.resumes = 0
         """How often the connection was made anew."""
         self._seq = 0
@@ -131,7 +147,7 @@ class StreamClient:
         self._heard: asyncio.Queue[ServerMessage | PoselineError | None] = asyncio.Queue()
 
     async def __aenter__(self) -> StreamClient:
-        self._socket = await _connect(self._url, self.codec)
+        self._socket = await self._connect()
         try:
             await self._greet(self._start)
         except BaseException:
@@ -221,7 +237,7 @@ class StreamClient:
                 if code == 1000 and why is None:
                     self._heard.put_nowait(None)
                     return
-                if not self._resume or code not in _RETRY_CODES:
+                if code not in self._retry_codes:
                     raise why or ConnectionFailed(f"the stream was closed with {code}")
                 await self._come_back(why)
         except PoselineError as error:  # whoever waits must hear of it
@@ -251,6 +267,10 @@ class StreamClient:
             if not fatal:
                 self._heard.put_nowait(message)
         return message
+
+    async def _connect(self) -> ClientConnection:
+        """Raises RemoteError, ConnectionFailed."""
+        return await _connect(self._url, self.codec, await bearer(self._credential))
 
     async def _greet(self, start: SessionStart) -> None:
         """Raises RemoteError, ConnectionFailed."""
@@ -291,7 +311,7 @@ class StreamClient:
 
     async def _try_again(self) -> None:
         """Connect, hear what was missed, and send again what is not confirmed. Raises RemoteError, ConnectionFailed."""
-        socket = await _connect(self._url, self.codec)
+        socket = await self._connect()
         self._socket = socket
         started = self.started
         try:
@@ -328,10 +348,11 @@ def address(url: str, scheme: str, path: str) -> str:
     return urlunsplit((scheme + secure, parts.netloc, parts.path.rstrip("/") or path, parts.query, ""))
 
 
-async def _connect(url: str, codec: Codec) -> ClientConnection:
+async def _connect(url: str, codec: Codec, headers: dict[str, str]) -> ClientConnection:
     url = address(url, "ws", "/v1/stream")
+    offered = [Subprotocol(codec.subprotocol)]
     try:
-        return await connect(url, subprotocols=[Subprotocol(codec.subprotocol)], compression=None, max_size=None)
+        return await connect(url, subprotocols=offered, additional_headers=headers, compression=None, max_size=None)
     except InvalidStatus as refused:
         raise remote_error(refused.response.body or b"", refused.response.status_code, url) from None
     except (OSError, InvalidHandshake, InvalidURI, TimeoutError) as error:

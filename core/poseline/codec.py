@@ -23,12 +23,13 @@ from poseline.protocol import (
     VideoRequest,
 )
 
+Bytes = bytes | bytearray | msgspec.Raw
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 
 
 class _Decoder(Protocol[T_co]):
-    def decode(self, buf: bytes | msgspec.Raw, /) -> T_co: ...
+    def decode(self, buf: Bytes, /) -> T_co: ...
 
 
 class Codec:
@@ -60,7 +61,7 @@ class Codec:
         except UnknownMessage:
             return None
 
-    def decode_request(self, data: bytes) -> LocalizeRequest:
+    def decode_request(self, data: Bytes) -> LocalizeRequest:
         """The body of `POST /v1/localize`. Raises MalformedMessage, BadNumber."""
         return _decode(self._request, data, malformed=self._malformed)
 
@@ -99,7 +100,7 @@ def decode_video_request(data: bytes) -> VideoRequest:
     return _decode(_video_request, data)
 
 
-def _decode(decoder: _Decoder[T], data: bytes | msgspec.Raw, where: str = "", malformed: str = "invalid_json") -> T:
+def _decode(decoder: _Decoder[T], data: Bytes, where: str = "", malformed: str = "invalid_json") -> T:
     try:
         return decoder.decode(data)
     except msgspec.ValidationError as error:

@@ -215,6 +215,16 @@ class JobList(Struct, frozen=True):
     jobs: list[JobStatus]
 
 
+# --- /v1/stream/tickets ------------------------------------------------------------------------------------------
+
+
+class Ticket(Struct, frozen=True):
+    """Stands for its buyer once, within so many seconds."""
+
+    ticket: str
+    expires_in: float
+
+
 # --- stream: client to server ------------------------------------------------------------------------------------
 
 
@@ -468,6 +478,33 @@ class SessionClosed(Numbered, kw_only=True, tag="session.closed"):
     media_seconds: float
     wall_seconds: float
     segments: int
+
+
+# --- /v1/sessions ------------------------------------------------------------------------------------------------
+
+
+class SessionStatus(Struct, frozen=True, kw_only=True):
+    """state: `open`, over a connection; `kept`: its client may come back until it expires; `closed`: it has ended, and its
+    client has not heard so. t: media time of the newest frame. people: in it now. segments: finals so far. finals: the
+    newest of them as they were told, where one session is asked for."""
+
+    session_id: str
+    state: Literal["open", "kept", "closed"]
+    created: datetime
+    expires: datetime | None = None
+    model: str
+    layout: str
+    people: int
+    t: float
+    frames_received: int
+    segments: int
+    finals: list[SegmentFinal] | UnsetType = UNSET
+
+
+class SessionList(Struct, frozen=True):
+    """Newest first."""
+
+    sessions: list[SessionStatus]
 
 
 ServerMessage = (

@@ -14,6 +14,7 @@ import numpy as np
 
 from poseline.client import ConnectionFailed, StreamClient, address, remote_error
 from poseline.codec import JSON, MSGPACK, Codec
+from poseline.credentials import Credential, bearer_of
 from poseline.decoding import DecodingOptions
 from poseline.errors import InputError
 from poseline.keypoints import pack_keypoints, write_keypoints, write_tracks
@@ -80,10 +81,11 @@ def request_for(
     )
 
 
-def localize(url: str, request: LocalizeRequest, codec: Codec = JSON) -> LocalizeResponse:
-    """`POST` a recording, in the encoding for which it was made. Raises RemoteError, ConnectionFailed."""
+def localize(url: str, request: LocalizeRequest, codec: Codec = JSON, key: str | None = None) -> LocalizeResponse:
+    """`POST` a recording, in the encoding for which it was made. key: for a server that asks for one. Raises RemoteError,
+    ConnectionFailed."""
     url = address(url, "http", "/v1/localize")
-    headers = {"Content-Type": codec.media_type, "Accept": codec.media_type}
+    headers = {"Content-Type": codec.media_type, "Accept": codec.media_type} | bearer_of(key)
     try:
         answer = httpx.post(url, content=codec.encode(request), headers=headers, timeout=_TIMEOUT)
     except httpx.HTTPError as error:
@@ -102,12 +104,12 @@ class RemoteModel:
     fps: float
 
 
-def remote_model(url: str, model: str = "default") -> RemoteModel:
-    """What a server says of a model; `url` as for `localize`. Raises RemoteError, ConnectionFailed."""
+def remote_model(url: str, model: str = "default", key: str | None = None) -> RemoteModel:
+    """What a server says of a model; `url` and `key` as for `localize`. Raises RemoteError, ConnectionFailed."""
     whole = address(url, "http", "/v1/localize")
     url = f"{whole.removesuffix('/localize').removesuffix('/v1')}/v1/models/{quote(model, safe='')}"
     try:
-        answer = httpx.get(url, timeout=_TIMEOUT)
+        answer = httpx.get(url, headers=bearer_of(key), timeout=_TIMEOUT)
     except httpx.HTTPError as error:
         raise ConnectionFailed(f"{url}: {error}") from None
     if answer.status_code != 200:
@@ -157,6 +159,7 @@ def stream_recording(
     chunk: int = 1,
     speed: float | None = None,
     codec: Codec = MSGPACK,
+    credential: Credential | None = None,
     heard: Callable[[ServerMessage], None] = lambda message: None,
 ) -> list[ServerMessage]:
     """A recording through a stream, for programs without an event loop: every message, each also told to `heard`."""
@@ -168,6 +171,7 @@ def stream_recording(
         options=options,
         model=model,
         codec=codec,
+        credential=credential,
     )
     return asyncio.run(_collect(client, timeline(people, packed=not codec.text), chunk, speed, heard))
 

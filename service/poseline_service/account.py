@@ -86,6 +86,11 @@ class Account:
         )
 
     @property
+    def received(self) -> int:
+        """Frames that came, dropped or not."""
+        return self._received
+
+    @property
     def last_t(self) -> float:
         """Media time of the newest accepted frame."""
         return self.clock.newest or 0.0

@@ -15,8 +15,8 @@ from poseline.timeline import recording_length
 from poseline.translation import rounded
 from poseline_service.metrics import Metrics
 from poseline_service.recordings import Recording
-from poseline_service.scheduler import Told
 from poseline_service.tracks import LoadedModel
+from poseline_service.workers import Told
 
 
 @dataclass

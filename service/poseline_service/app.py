@@ -19,16 +19,19 @@ import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.staticfiles import StaticFiles
 
 from poseline.errors import PoselineError
+from poseline_service.access import check_declared, needs, rate_headers
 from poseline_service.job_routes import router as job_router
 from poseline_service.logging import log
 from poseline_service.openapi import describe_wire
 from poseline_service.problems import problem, problem_response
 from poseline_service.routes import router
 from poseline_service.runtime import Runtime
+from poseline_service.session_routes import router as session_router
 from poseline_service.settings import ServiceSettings
 
 STATIC = Path(__file__).parent / "static"
@@ -55,19 +58,40 @@ _QUIET = ("/livez", "/readyz")
 
 def create_app(settings: ServiceSettings) -> FastAPI:
     """The server's ASGI application; its `state.runtime` is what `serve` drains."""
-    app = FastAPI(title="Poseline", version="1", docs_url=None, redoc_url=None, lifespan=_lifespan)
+    app = FastAPI(title="Poseline", version="1", openapi_url=None, lifespan=_lifespan)
     app.state.runtime = Runtime(settings)
     app.include_router(router)
     app.include_router(job_router)
+    app.include_router(session_router)
     _add_page(app)
     _add_vision(app, settings.pose)
+    app.add_api_route("/openapi.json", _openapi, dependencies=[needs(None)], include_in_schema=False)
     app.middleware("http")(_accompany)
+    if settings.origins:
+        _let_pages_in(app, settings.origins)
     app.add_exception_handler(PoselineError, _on_domain_error)
     app.add_exception_handler(HTTPException, _on_http_error)
     app.add_exception_handler(RequestValidationError, _on_bad_parameter)
     app.add_exception_handler(Exception, _on_bug)
     describe_wire(app)
+    check_declared(app)
     return app
+
+
+async def _openapi(request: Request) -> Response:
+    return JSONResponse(request.app.openapi())
+
+
+def _let_pages_in(app: FastAPI, origins: tuple[str, ...]) -> None:
+    """Browsers ask beforehand whether a page from elsewhere may speak to us, and show it our answers only then."""
+    app.add_middleware(
+        CORSMiddleware,
+        allow_origins=origins,
+        allow_methods=["GET", "POST", "DELETE"],
+        allow_headers=["Authorization", "Content-Type", "Content-Encoding", "Idempotency-Key"],
+        expose_headers=["Location", "Retry-After", "X-Request-Id", "RateLimit", "RateLimit-Policy"],
+        max_age=600,
+    )
 
 
 def _add_page(app: FastAPI) -> None:
@@ -121,6 +145,8 @@ async def _accompany(request: Request, answer: Callable[[Request], Awaitable[Res
         status = response.status_code
         response.headers["X-Request-Id"] = request_id
         response.headers.update(_HEADERS)
+        if principal := getattr(request.state, "principal", None):
+            response.headers.update(rate_headers(request.app.state.runtime.access.account(principal)))
         return response
     finally:
         seconds = perf_counter() - begin

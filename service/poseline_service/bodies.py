@@ -1,7 +1,7 @@
 """How a request's body is written: its media type, and its content coding.
 
-A body is decompressed in one go, into no more than a stated number of bytes: what would become more is refused by then,
-whatever it would have become.
+A body is decompressed piece by piece, into no more than a stated number of bytes: what would become more is refused by
+then, whatever it would have become.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ if sys.version_info >= (3, 14):
 else:
     from backports import zstd
 
+_SLICE, _PIECE = 64 * 1024, 1024**2
+"""Bytes that are read, and that are written, in one go."""
 _ZSTD_WINDOW: dict[int, int] = {zstd.DecompressionParameter.window_log_max: 23}
 """8 MiB: as much as a zstd body may ask its reader to keep beside what it becomes (RFC 9659)."""
 _INFLATE: dict[str, Callable[[], Any]] = {
@@ -48,18 +50,26 @@ class BodyFormat:
             raise UnsupportedEncoding(f"content encoding is {coding}, expected {', '.join(_INFLATE)} or none")
         return cls(MEDIA_TYPES[kind], coding)
 
-    def decompress(self, body: bytes, limit: int) -> bytes:
+    def decompress(self, body: bytes, limit: int) -> bytes | bytearray:
         """Raises TooLarge, MalformedMessage."""
         if self.coding == "identity":
             return body
-        inflate = _INFLATE[self.coding]()
+        inflate, text, read = _INFLATE[self.coding](), bytearray(), 0
         try:
-            text = inflate.decompress(body, limit + 1)
+            while read < len(body) and not inflate.eof:
+                data, read = body[read : read + _SLICE], read + _SLICE
+                full = True
+                while (data or full) and not inflate.eof:
+                    piece: bytes = inflate.decompress(data, _PIECE)
+                    text += piece
+                    if len(text) > limit:
+                        what = f"the body decompresses to more than {limit} bytes"
+                        raise TooLarge(what, code="decompressed_too_large")
+                    # gzip gives back what it did not read yet, zstd keeps it
+                    data, full = getattr(inflate, "unconsumed_tail", b""), len(piece) == _PIECE
         except (zlib.error, zstd.ZstdError) as error:
             raise MalformedMessage(f"the body is not {self.coding}: {error}", code="invalid_encoding") from None
-        if len(text) > limit:
-            raise TooLarge(f"the body decompresses to more than {limit} bytes", code="decompressed_too_large")
-        if not inflate.eof or inflate.unused_data:
+        if not inflate.eof or inflate.unused_data or read < len(body):
             what = f"the {self.coding} body is cut off or followed by more data"
             raise MalformedMessage(what, code="invalid_encoding")
         return text

@@ -132,4 +132,5 @@ def read_settings(**given: object) -> ServiceSettings:
         return ServiceSettings(**{name: value for name, value in given.items() if value is not None})  # pyright: ignore[reportArgumentType]
     except ValidationError as error:
         first = error.errors()[0]
-        raise InputError(f"setting {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+        where = f"setting {'.'.join(map(str, first['loc']))}: " if first["loc"] else ""
+        raise InputError(where + first["msg"].removeprefix("Value error, ")) from None

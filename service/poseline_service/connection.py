@@ -6,8 +6,8 @@ session and back is a task or a queue, for at thousands of messages a second tho
 transport's own flow control is ours: a session that is held is not read, and one whose client does not read is not
 `writable`.
 
-Whoever cannot be served is refused before the upgrade, by HTTP. `tick` keeps time for all connections at once: silence,
-pings, acknowledgements, a closing handshake that never ends. Everything happens on the event loop.
+Whoever may not be served is refused before the upgrade (`handshake`). `tick` keeps time for all connections at once:
+silence, pings, acknowledgements, a closing handshake that never ends. Everything happens on the event loop.
 """
 
 from __future__ import annotations
@@ -15,18 +15,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from functools import partial
-from http import HTTPStatus
 from secrets import token_hex
 from time import monotonic
 from typing import Any, cast
-from urllib.parse import parse_qs
 
-from msgspec import UNSET
-from websockets.datastructures import Headers
+from msgspec import UNSET, structs
 from websockets.frames import Frame, Opcode
-from websockets.http11 import Request, Response
+from websockets.http11 import Request
 from websockets.protocol import CONNECTING, OPEN
-from websockets.server import ServerProtocol
 
 from poseline import protocol
 from poseline.codec import CODECS, JSON, Codec
@@ -34,28 +30,29 @@ from poseline.errors import Draining, PoselineError, UnknownMessage
 from poseline_service.errors import (
     InvalidText,
     ModelChanged,
-    NotFound,
     OutOfOrder,
+    SessionDeleted,
     Silence,
     Superseded,
-    UnsupportedSubprotocol,
     WrongData,
 )
 from poseline_service.frames import BINARY, HEAD, TEXT, RationedProtocol, frame_size, framed, is_utf8, take_messages
+from poseline_service.handshake import SCOPE, admit, choose, refusal
 from poseline_service.keeping import Holding, SavedSession
 from poseline_service.logging import log
 from poseline_service.outbox import Outbox
-from poseline_service.problems import close_code, error_message, problem_response
+from poseline_service.principals import Account, Principal
+from poseline_service.problems import close_code, error_message
 from poseline_service.runtime import Runtime
 from poseline_service.sessions import Session
 from poseline_service.tracks import LoadedModel
 from poseline_service.turns import AT_ONCE
 
-PATH = "/v1/stream"
 _PING_SECONDS = 20.0
 """Between two pings, and until a silent peer counts as gone."""
 _KNOWN_CODES = {1000, 1001, 1002, 1003, 1005, 1006, 1007, 1008, 1009, 1011, 1012, 1013} | {
     4400,
+    4401,
     4404,
     4408,
     4409,
@@ -83,13 +80,17 @@ class StreamConnection(asyncio.Protocol):
         self._runtime, self._uncount = runtime, left
         self._settings = runtime.settings
         self._siblings: set[Any] = server_state.connections  # uvicorn waits for them when it stops
-        self._protocol = RationedProtocol(max_size=self._settings.message_bytes, select_subprotocol=_choose)
+        self._protocol = RationedProtocol(max_size=self._settings.message_bytes, select_subprotocol=choose)
         self._codec: Codec = JSON
+        self._principal: Principal | None = None
+        self._account: Account | None = None
         self._model: LoadedModel | None = None
         self._session: Session | None = None
         self._holding: Holding | None = None
         self._parted = False
         """The session has left the connection, or is about to."""
+        self._deleted = False
+        """Its owner wants it gone."""
         self._unconfirmed: Holding | None = None
         """The client has not yet shown that it has its new token."""
         self._early: list[protocol.ClientMessage] | None = None
@@ -102,7 +103,7 @@ class StreamConnection(asyncio.Protocol):
         self._paused = self._unwritten = False
         self.writable = True
         self._began = self._heard = self._pinged = monotonic()
-        self._alive = self._began
+        self._alive = self._looked_at = self._began
         self._ended: tuple[int, str] | None = None
         self._ended_at = self._stuck_since = 0.0
 
@@ -190,6 +191,8 @@ class StreamConnection(asyncio.Protocol):
             return
         self._part()
         self._runtime.leave(self)
+        assert self._account is not None  # it came with the model
+        self._account.leave()
         close = self._protocol.close_sent or self._protocol.close_rcvd  # ours first: it names what was wrong
         code, reason = self._ended or (close.code if close else 1006, "disconnect")
         seconds = monotonic() - self._began
@@ -206,13 +209,20 @@ class StreamConnection(asyncio.Protocol):
         session, holding, keeper = self._session, self._holding, self._runtime.keeper
         if session is None or holding is None or self._parted:
             return
-        self._parted = True
         if session.over and self._protocol.close_rcvd is not None:
-            session.close()
-            holding.forget()
-            keeper.leave(holding.name)
+            self._forget()
         else:
+            self._parted = True
             session.park(partial(keeper.leave, holding.name))
+
+    def _forget(self) -> None:
+        """The session is over, and nobody will come back."""
+        assert self._session is not None
+        assert self._holding is not None
+        self._parted = True
+        self._session.close()
+        self._holding.forget()
+        self._runtime.keeper.leave(self._holding.name)
 
     def shutdown(self) -> None:
         """uvicorn stops; what there was to say has been said while the runtime drained."""
@@ -221,35 +231,41 @@ class StreamConnection(asyncio.Protocol):
     # --- the handshake --------------------------------------------------------------------------------------------
 
     def _open(self, request: Request) -> None:
-        path, _, query = request.path.partition("?")
+        self.hold(True)  # who is not let in yet has nothing to say
+        self._runtime.keeper.run(self._let_in(request))
+
+    async def _let_in(self, request: Request) -> None:
         try:
-            model = self._admit(request, path, parse_qs(query))
+            model, principal = await admit(self._runtime, request)
+            account = self._runtime.access.account(principal)
+            account.enter()
         except PoselineError as error:
             log.info("stream_refused", code=error.code)
-            self._protocol.send_response(_refusal(error, path))
+            self._protocol.send_response(refusal(error, request.path))
+            self.flush()
             return
         response = self._protocol.accept(request)
         self._protocol.send_response(response)
-        if response.status_code != 101:
+        if response.status_code != 101 or self._lost:
+            account.leave()
+            self.flush()
             return
-        self._model = model
+        self._model, self._principal, self._account = model, principal, account
         self._codec = CODECS.get(self._protocol.subprotocol or "", JSON)
         self._outbox = Outbox("ses_" + token_hex(16), self._codec, self._send)
         self._runtime.enter(self)
-        log.info("stream_opened", session_id=self._outbox.session_id, subprotocol=self._codec.subprotocol)
-
-    def _admit(self, request: Request, path: str, query: dict[str, list[str]]) -> LoadedModel:
-        if path != PATH:
-            raise NotFound(f"{path}: no stream is served here")
-        offered = _offered(request)
-        if offered and not any(one in CODECS for one in offered):
-            expected = " or ".join(CODECS)
-            raise UnsupportedSubprotocol(f"subprotocols {', '.join(offered)} offered, expected {expected}")
-        return self._runtime.admit(stream=True).named(query.get("model", ["default"])[0])
+        self._looked_at = monotonic()
+        session_id, subprotocol = self._outbox.session_id, self._codec.subprotocol
+        log.info("stream_opened", session_id=session_id, subprotocol=subprotocol, owner=principal.owner)
+        self.flush()
+        self.hold(False)
 
     # --- messages -------------------------------------------------------------------------------------------------
 
     def _hear(self, frame: Frame) -> None:
+        if self._model is None:  # it speaks before it was let in
+            self.abandon()
+            return
         self._alive = monotonic()
         if frame.opcode in (Opcode.TEXT, Opcode.BINARY):
             self._text = frame.opcode is Opcode.TEXT
@@ -297,20 +313,26 @@ class StreamConnection(asyncio.Protocol):
             self.hold(True)
             keeper.run(self._resume(message.resume))
         else:
-            self._go_on(message, keeper.begin(self._outbox.session_id), None)
+            self._go_on(message, keeper.begin(self._outbox.session_id, self._owner), None)
 
     def _go_on(self, start: protocol.SessionStart, holding: Holding, saved: SavedSession | None) -> None:
         assert self._model is not None  # the upgrade was granted
-        self._outbox.copy = self._runtime.webhooks.of_session(start.webhooks, self._outbox.session_id, "")
-        args = self._model, self._settings, self._runtime.metrics, self._outbox, self, holding, saved
-        self._session = Session(start, *args)
+        assert self._account is not None
+        self._outbox.copy = self._runtime.webhooks.of_session(start.webhooks, self._outbox.session_id, self._owner)
+        metrics, spend = self._runtime.metrics, self._account.spend
+        self._session = Session(start, self._model, self._settings, metrics, self._outbox, self, holding, spend, saved)
         self._holding = self._unconfirmed = holding
         self._runtime.keeper.enter(holding, self)
+
+    @property
+    def _owner(self) -> str:
+        assert self._principal is not None  # the upgrade was granted
+        return self._principal.owner
 
     async def _resume(self, asked: protocol.Resume) -> None:
         resumes = self._runtime.metrics.resumes
         try:
-            holding, saved = await self._runtime.keeper.resume(asked)
+            holding, saved = await self._runtime.keeper.resume(asked, self._owner)
             if self._lost or self._ended is not None:
                 return  # nothing has changed: it waits for the next to come
             self._take_over(holding, saved, asked.last_server_seq)
@@ -376,6 +398,17 @@ class StreamConnection(asyncio.Protocol):
         """Somebody resumes the session over another connection."""
         self._cut(Superseded("this session goes on over another connection"))
 
+    def status(self) -> protocol.SessionStatus:
+        """What its owner may see of the session, the newest finals included."""
+        assert self._session is not None  # it is entered with its session
+        return structs.replace(self._session.status(), finals=self._outbox.finals)
+
+    def delete(self) -> None:
+        """The session's owner does not want it any more: what was accepted is told, and nothing is kept."""
+        assert self._session is not None
+        self._deleted = True
+        self._session.end("close", SessionDeleted("this session was deleted"))
+
     def _cut(self, error: PoselineError) -> None:
         """Leave the connection; the session is kept."""
         if self._session is None or self._holding is None:
@@ -420,6 +453,8 @@ class StreamConnection(asyncio.Protocol):
         if self._ended is not None:
             return
         self._ended, self._ended_at = (code, reason), monotonic()
+        if self._deleted and not self._parted:
+            self._forget()
         self.hold(False)  # to hear the other side's close frame
         if self._protocol.state is OPEN:
             self._protocol.send_close(code, reason)
@@ -445,6 +480,15 @@ class StreamConnection(asyncio.Protocol):
         self._runtime.keeper.leave(self._holding.name)
         self.end(code, reason)
 
+    def _look_again(self, now: float) -> None:
+        """A credential may have expired, or have been withdrawn, while the stream went on."""
+        assert self._principal is not None
+        self._looked_at = now
+        try:
+            self._runtime.access.check_still(self._principal, SCOPE)
+        except PoselineError as error:
+            self._cut(error)
+
     def abandon(self) -> None:
         """Leave at once, whatever is still to be sent."""
         self._ended = (1006, "abandoned")
@@ -465,6 +509,8 @@ class StreamConnection(asyncio.Protocol):
                 self._refuse(Silence(f"no session.start came within {self._settings.start_seconds:g} seconds"))
             return
         self._session.tick(now)
+        if now - self._looked_at > self._settings.recheck_seconds:
+            self._look_again(now)
         if self._paused:
             return  # it is we who do not listen
         if now - self._heard > self._settings.idle_seconds:
@@ -475,21 +521,3 @@ class StreamConnection(asyncio.Protocol):
             self._pinged = now
             self._protocol.send_ping(b"")
             self.flush()
-
-
-def _offered(request: Request) -> list[str]:
-    headers = request.headers.get_all("Sec-WebSocket-Protocol")
-    return [name.strip() for header in headers for name in header.split(",")]
-
-
-def _choose(_: ServerProtocol, offered: Any) -> Any:
-    """The first offered subprotocol that we speak."""
-    return next((name for name in offered if name in CODECS), None)
-
-
-def _refusal(error: PoselineError, path: str) -> Response:
-    """A problem document in place of the upgrade."""
-    answer = problem_response(error, path, token_hex(8))
-    headers = Headers((name.decode(), value.decode()) for name, value in answer.raw_headers)
-    headers["Connection"] = "close"
-    return Response(answer.status_code, HTTPStatus(answer.status_code).phrase, headers, bytes(answer.body))

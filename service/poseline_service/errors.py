@@ -71,12 +71,6 @@ class InvalidText(MalformedMessage):
     code = "invalid_text"
 
 
-class Unauthorized(InputError):
-    """No key, or not the right one: the answer does not tell which."""
-
-    code = "unauthorized"
-
-
 class DeadlineExceeded(InputError):
     """The client did not want to wait any longer."""
 
@@ -101,6 +95,12 @@ class ModelChanged(SessionExpired):
     code = "model_changed"
 
 
+class SessionDeleted(SessionExpired):
+    """Its owner did not want it any more."""
+
+    code = "session_deleted"
+
+
 class Superseded(InputError):
     """The session goes on over another connection."""
 
@@ -117,6 +117,58 @@ class ModelLoading(Overloaded):
     """The network has not yet proved itself on its golden samples."""
 
     code = "model_loading"
+
+
+class Unauthorized(InputError):
+    """Who comes has not shown who they are; the answer does not tell what was wrong with it."""
+
+    code = "unauthorized"
+
+
+class TokenExpired(Unauthorized):
+    """Who they were is known; the time of what showed it is over."""
+
+    code = "token_expired"
+
+
+class Forbidden(InputError):
+    code = "forbidden"
+
+
+class ForbiddenScope(Forbidden):
+    code = "forbidden_scope"
+
+
+class ForbiddenOrigin(Forbidden):
+    """A web page that may not speak to this server."""
+
+    code = "origin_not_allowed"
+
+
+class ForbiddenHost(Forbidden):
+    """The server was called by a name that is not its own."""
+
+    code = "host_not_allowed"
+
+
+class RateLimited(Overloaded):
+    """One caller asks for too much; others are served."""
+
+    code = "rate_limited"
+
+
+class TooManySessions(RateLimited):
+    code = "too_many_sessions"
+
+
+class QuotaExceeded(RateLimited):
+    code = "quota_exceeded"
+
+
+class AuthorityUnavailable(Overloaded):
+    """Tokens cannot be checked: their issuer's keys are not to be had."""
+
+    code = "authority_unavailable"
 
 
 class UnknownJob(NotFound):

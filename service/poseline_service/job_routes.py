@@ -1,4 +1,7 @@
-"""`/v1/jobs`: videos and long recordings in, their progress, their answers in every format. Thin, as `routes`."""
+"""`/v1/jobs`: videos and long recordings in, their progress, their answers in every format. Thin, as `routes`.
+
+Everybody sees their own jobs alone; of others' nobody is told so much as that they are there.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +18,7 @@ from poseline.codec import MEDIA_TYPES, decode_response, decode_video_request, e
 from poseline.errors import InputError
 from poseline.formats.timelines import FORMATS, timeline_format
 from poseline.protocol import JobList, JobStatus, LocalizeRequest, VideoRequest
+from poseline_service.access import needs
 from poseline_service.bodies import BodyFormat, content_coding, media_type
 from poseline_service.errors import UnknownJob, UnsupportedEncoding, UnsupportedMedia
 from poseline_service.jobs import UPLOAD, Job, Source
@@ -24,7 +28,7 @@ from poseline_service.sources import RecordingSource, VideoSource, check_video, 
 from poseline_service.tracks import LoadedModel
 from poseline_service.uploads import Patience, Upload, receive, safe_name
 
-router = APIRouter(prefix="/v1/jobs")
+router = APIRouter(prefix="/v1/jobs", dependencies=[needs("jobs")])
 _LONGEST_KEY = 255
 _VIDEO = ("multipart/form-data", "application/octet-stream", "video/*")
 _MEDIA = dict.fromkeys(one.media_type.partition(";")[0] for one in FORMATS.values())
@@ -32,6 +36,10 @@ _MEDIA = dict.fromkeys(one.media_type.partition(";")[0] for one in FORMATS.value
 
 def _runtime(request: Request) -> Runtime:
     return request.app.state.runtime
+
+
+def _owner(request: Request) -> str:
+    return request.state.principal.owner
 
 
 def _told(job: Job, status: int = 200) -> Response:
@@ -53,7 +61,7 @@ async def submit(
 ) -> Response:
     runtime = _runtime(request)
     settings, model = runtime.settings, runtime.admit()
-    told = runtime.webhooks.of_job(webhook, "")
+    told = runtime.webhooks.of_job(webhook, _owner(request))
     form = _form(request)
     if form is None:
         check_video(settings)
@@ -66,7 +74,8 @@ async def submit(
             source = VideoSource(settings.for_jobs(), _wanted(upload, people, model), upload.digest)
         else:
             source = RecordingSource(settings.for_jobs(), form, upload.digest)
-        job = runtime.jobs.submit(source, folder, model, upload.source, key, told)
+        spend = runtime.access.account(request.state.principal).spend
+        job = runtime.jobs.submit(source, folder, model, upload.source, key, _owner(request), spend, told)
     answer = _told(job, 202)
     answer.headers["Location"] = f"/v1/jobs/{job.id}"
     return answer
@@ -100,13 +109,13 @@ def _wanted(upload: Upload, people: int | None, model: LoadedModel) -> VideoRequ
 
 @router.get("", summary="Every job that is kept, newest first", responses=result_of(JobList))
 async def jobs(request: Request) -> Response:
-    kept = JobList([job.status() for job in _runtime(request).jobs.all()])
+    kept = JobList([job.status() for job in _runtime(request).jobs.all(_owner(request))])
     return Response(encode(kept), media_type="application/json")
 
 
 @router.get("/{job_id}", summary="One job: its state and progress", responses=result_of(JobStatus))
 async def job(request: Request, job_id: str) -> Response:
-    return _told(_runtime(request).jobs.find(job_id))
+    return _told(_runtime(request).jobs.find(job_id, _owner(request)))
 
 
 @router.delete(
@@ -117,7 +126,7 @@ async def job(request: Request, job_id: str) -> Response:
 )
 async def drop(request: Request, job_id: str) -> Response:
     board = _runtime(request).jobs
-    found = board.find(job_id)
+    found = board.find(job_id, _owner(request))
     return _told(found) if await board.drop(found) else Response(status_code=204)
 
 
@@ -129,7 +138,7 @@ async def drop(request: Request, job_id: str) -> Response:
 async def result(request: Request, job_id: str, format: str = "json") -> Response:
     chosen = timeline_format(format)
     board = _runtime(request).jobs
-    found = board.find(job_id)
+    found = board.find(job_id, _owner(request))
     body = await asyncio.to_thread(_written, found, board.result(found), format)
     name = safe_name(found.name, found.id) + chosen.suffix
     headers = {"Content-Disposition": f'attachment; filename="{name}"'}
@@ -155,6 +164,6 @@ def _written(job: Job, path: Path, format: str) -> bytes:
 )
 async def poses(request: Request, job_id: str) -> Response:
     board = _runtime(request).jobs
-    found = board.find(job_id)
+    found = board.find(job_id, _owner(request))
     name = safe_name(found.name, found.id) + ".ndjson"
     return FileResponse(board.poses(found), media_type="application/x-ndjson", filename=name)

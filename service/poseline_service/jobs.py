@@ -73,13 +73,15 @@ class Source(Protocol):
 
 @dataclass(eq=False)
 class Job:
-    """One piece of work. about: completes its answer by what an export must say too; once it has succeeded. told: hears
-    how it ended."""
+    """One piece of work. owner: whose it is (`principals`). spend: takes its frames of what they may have. told: hears how
+    it ended. about: completes its answer by what an export must say too; once it has succeeded."""
 
     source: Source
     folder: JobFolder
     name: str | None
     key: str | None
+    owner: str
+    spend: Callable[[int], None]
     told: Callable[[JobStatus], None] | None = None
     id: str = field(default_factory=lambda: token_hex(16))
     state: JobState = "queued"
@@ -122,7 +124,7 @@ class JobBoard:
         self._recordings = RecordingLocalizer(settings, metrics)
         self._disk = Budget(settings.job_disk_bytes, settings.retry_after, "files of all jobs")
         self._jobs: dict[str, Job] = {}
-        self._keys: dict[str, Job] = {}
+        self._keys: dict[tuple[str, str], Job] = {}
         self._arriving = 0
         self._closed: Draining | None = None
         self._turns = {"video": asyncio.Semaphore(settings.video_workers), "recording": asyncio.Semaphore(1)}
@@ -162,19 +164,21 @@ class JobBoard:
         model: LoadedModel,
         name: str | None,
         key: str | None,
+        owner: str,
+        spend: Callable[[int], None],
         told: Callable[[JobStatus], None] | None = None,
     ) -> Job:
-        """A new job, or the one that came with the same key. Raises IdempotencyConflict, Draining."""
+        """A new job, or the one that came from the same owner with the same key. Raises IdempotencyConflict, Draining."""
         self._check_open()
-        if key is not None and (known := self._keys.get(key)) is not None:
+        if key is not None and (known := self._keys.get((owner, key))) is not None:
             if known.source.fingerprint != source.fingerprint:
                 raise IdempotencyConflict("this Idempotency-Key came with another job", param="Idempotency-Key")
             return known
         self._make_room()
-        job = Job(source, folder, name, key, told)
+        job = Job(source, folder, name, key, owner, spend, told)
         self._jobs[job.id] = job
         if key is not None:
-            self._keys[key] = job
+            self._keys[owner, key] = job
         job.task = asyncio.create_task(self._run(job, model), name=f"job-{job.id}")
         # Not in the task: one that is cancelled before its first step runs nothing of its own.
         job.task.add_done_callback(lambda _: job.over or self._end(job, "cancelled"))
@@ -188,16 +192,16 @@ class JobBoard:
 
     # --- asking ---------------------------------------------------------------------------------------------------
 
-    def find(self, name: str) -> Job:
-        """Raises UnknownJob."""
-        try:
-            return self._jobs[name]
-        except KeyError:
-            raise UnknownJob("there is no such job, or it was forgotten") from None
+    def find(self, name: str, owner: str) -> Job:
+        """Raises UnknownJob, for somebody else's too."""
+        job = self._jobs.get(name)
+        if job is None or job.owner != owner:
+            raise UnknownJob("there is no such job, or it was forgotten")
+        return job
 
-    def all(self) -> list[Job]:
-        """Newest first."""
-        return list(self._jobs.values())[::-1]
+    def all(self, owner: str) -> list[Job]:
+        """An owner's, newest first."""
+        return [job for job in self._jobs.values() if job.owner == owner][::-1]
 
     def result(self, job: Job) -> Path:
         """The file of a finished job's answer, which is taken to be fetched now. Raises ResultPending, NoResult."""
@@ -233,7 +237,7 @@ class JobBoard:
             if job.expiry is not None:
                 job.expiry.cancel()
             if job.key is not None:
-                del self._keys[job.key]
+                del self._keys[job.owner, job.key]
             job.folder.remove()
 
     # --- working --------------------------------------------------------------------------------------------------
@@ -271,6 +275,7 @@ class JobBoard:
 
         recording = await self._in_thread(partial(source.read, model, job.folder, reading), source.cancel)
         job.folder.discard(UPLOAD)
+        job.spend(sum(map(len, recording.tracks)))
         while True:
             try:
                 answer = await self._recordings.play(recording, model, job.id, (came, begun), playing)

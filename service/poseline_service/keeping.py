@@ -9,32 +9,40 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
+from datetime import UTC, datetime
 from hashlib import sha256
 from secrets import token_urlsafe
 from typing import Any, Protocol
 
-from msgspec import DecodeError, Struct, msgpack
+from msgspec import UNSET, DecodeError, Struct, msgpack
+from msgspec.structs import replace
 
+from poseline.codec import CODECS
 from poseline.errors import PoselineError, StateError
-from poseline.protocol import Resume, SessionStart
+from poseline.protocol import Resume, SessionStart, SessionStatus
 from poseline.sealing import seal, unseal
 from poseline_service.account import Books
-from poseline_service.errors import SessionExpired, StoreUnavailable
+from poseline_service.errors import SessionExpired, StoreUnavailable, UnknownSession
 from poseline_service.logging import log
 from poseline_service.metrics import Metrics
-from poseline_service.outbox import OutboxState
+from poseline_service.outbox import OutboxState, finals_in
 from poseline_service.people import PeopleState
 from poseline_service.states import State, StateStore
 from poseline_service.tracks import TrackState
 
-_KIND = "session 3"
+_KIND = "session 5"
+_LAST_WORDS = 5.0
+"""Seconds that a session which is deleted has to tell them."""
 
 
 class SavedSession(Struct, frozen=True):
-    """All that is known of a session, to travel. digest: of the model. start: with the options in effect. opened: tracks so
-    far. announced: segments whose start was told. over: how it ended (close code, reason), if it did."""
+    """All that is known of a session, to travel. owner: whose it is (`principals`). status: what they may see of it. digest:
+    of the model. start: with the options in effect. opened: tracks so far. announced: segments whose start was told. over:
+    how it ended (close code, reason), if it did."""
 
     session_id: str
+    owner: str
+    status: SessionStatus
     digest: str
     subprotocol: str
     start: SessionStart
@@ -55,16 +63,29 @@ class Holder(Protocol):
         """Leave the connection, and save: somebody resumes it over another one."""
         ...
 
+    def status(self) -> SessionStatus:
+        """What its owner may see, the finals that are kept included."""
+        ...
+
+    def delete(self) -> None:
+        """End it, and leave when all that was accepted has been told."""
+        ...
+
+    def abandon(self) -> None:
+        """Leave at once, whatever is still to be told."""
+        ...
+
 
 class Holding:
     """A session's place in the store. token: what its client must bring to resume it."""
 
-    def __init__(self, keeper: Keeper, name: str, epoch: int, former: bytes | None) -> None:
+    def __init__(self, keeper: Keeper, name: str, owner: str, epoch: int, former: bytes | None) -> None:
         self._keeper = keeper
-        self.name = name
+        self.name, self.owner = name, owner
         self._epoch = epoch
         self.token = token_urlsafe(24)
-        self._keys = (_hashed(self.token),) if former is None else (_hashed(self.token), former)
+        key = _hashed(self.token, owner)
+        self._keys = (key,) if former is None else (key, former)
         self.durable, self.seconds = keeper.durable, keeper.seconds
 
     def admits(self, key: bytes) -> bool:
@@ -77,7 +98,8 @@ class Holding:
     def save(self, session: SavedSession, told: Callable[[PoselineError | None], None]) -> None:
         """Keep it; `told` hears how that went, in a later turn of the loop."""
         content = seal(_KIND, msgpack.encode(session))
-        self._keeper.run(self._save(State(content, self._keys), told))
+        about = msgpack.encode(session.status)
+        self._keeper.run(self._save(State(content, self._keys, self.owner, about), told))
 
     async def _save(self, state: State, told: Callable[[PoselineError | None], None]) -> None:
         error = None
@@ -112,24 +134,20 @@ class Keeper:
         """What is kept outlives this process."""
         return self._store.durable
 
-    def begin(self, name: str) -> Holding:
-        return Holding(self, name, 1, None)
+    def begin(self, name: str, owner: str) -> Holding:
+        return Holding(self, name, owner, 1, None)
 
-    async def resume(self, asked: Resume) -> tuple[Holding, SavedSession]:
+    async def resume(self, asked: Resume, owner: str) -> tuple[Holding, SavedSession]:
         """Take a session over, from another connection of this process if there is one. Raises UnknownSession,
         SessionExpired, StoreUnavailable."""
-        name, key = asked.session_id, _hashed(asked.token)
+        name, key = asked.session_id, _hashed(asked.token, owner)
         if (live := self._live.get(name)) and live[0].admits(key):
             _, holder, left = live
             holder.supersede()
             await left.wait()
-        try:
-            epoch, content = await self._store.claim(name, key)
-            saved = msgpack.decode(unseal(_KIND, content), type=SavedSession)
-        except (StateError, DecodeError) as error:
-            log.error("state_damaged", session_id=name, detail=str(error))
-            raise SessionExpired(f"what was kept of session {name} cannot be used") from None
-        return Holding(self, name, epoch, key), saved
+        epoch, content = await self._store.claim(name, key)
+        saved = _opened(name, content)
+        return Holding(self, name, owner, epoch, key), saved
 
     def enter(self, holding: Holding, holder: Holder) -> None:
         """It goes on over a connection of this process."""
@@ -140,8 +158,47 @@ class Keeper:
         if live := self._live.pop(name, None):
             live[2].set()
 
+    # --- for its owner --------------------------------------------------------------------------------------------
+
+    async def owned(self, owner: str) -> list[SessionStatus]:
+        """Newest first: those that are open here, and at most `LISTED` that are kept. Raises StoreUnavailable."""
+        kept = [_until(msgpack.decode(about, type=SessionStatus), at) for about, at in await self._store.owned(owner)]
+        found = {one.session_id: one for one in kept}
+        for holding, holder, _ in self._live.values():
+            if holding.owner == owner:
+                found[holding.name] = replace(holder.status(), finals=UNSET)
+        return sorted(found.values(), key=lambda one: one.created, reverse=True)
+
+    async def find(self, name: str, owner: str) -> SessionStatus:
+        """With the finals that are kept. Raises UnknownSession, SessionExpired, StoreUnavailable."""
+        if (live := self._live.get(name)) and live[0].owner == owner:
+            return live[1].status()
+        if (kept := await self._store.read(name, owner)) is None:
+            raise _unknown(name)
+        saved = _opened(name, kept[0])
+        finals = finals_in(saved.outbox.lasting, CODECS[saved.subprotocol])
+        return replace(_until(saved.status, kept[1]), finals=finals)
+
+    async def delete(self, name: str, owner: str) -> None:
+        """End it, if it is open here, and keep nothing of it anywhere. Raises UnknownSession, StoreUnavailable."""
+        live = self._live.get(name)
+        here = live is not None and live[0].owner == owner
+        if live and here:
+            _, holder, left = live
+            holder.delete()
+            try:
+                async with asyncio.timeout(_LAST_WORDS):
+                    await left.wait()
+            except TimeoutError:  # it does not read what it is told
+                holder.abandon()
+                await left.wait()
+        if not (await self._store.delete(name, owner) or here):
+            raise _unknown(name)
+
+    # --- on the way to the store ----------------------------------------------------------------------------------
+
     async def save(self, name: str, epoch: int, state: State) -> None:
-        """Raises Superseded, StoreUnavailable."""
+        """Raises Superseded, SessionDeleted, StoreUnavailable."""
         self._metrics.states_saved.inc()
         self._metrics.state_saved_bytes.inc(len(state.content))
         try:
@@ -178,6 +235,23 @@ class Keeper:
         await self._store.close()
 
 
-def _hashed(token: str) -> bytes:
-    """What is kept of a token."""
-    return sha256(token.encode()).hexdigest().encode()
+def _opened(name: str, content: bytes) -> SavedSession:
+    """Raises SessionExpired for what cannot be used."""
+    try:
+        return msgpack.decode(unseal(_KIND, content), type=SavedSession)
+    except (StateError, DecodeError) as error:
+        log.error("state_damaged", session_id=name, detail=str(error))
+        raise SessionExpired(f"what was kept of session {name} cannot be used") from None
+
+
+def _until(status: SessionStatus, moment: float) -> SessionStatus:
+    return status if status.state == "open" else replace(status, expires=datetime.fromtimestamp(moment, UTC))
+
+
+def _unknown(name: str) -> UnknownSession:
+    return UnknownSession(f"there is no session {name}, or it was forgotten")
+
+
+def _hashed(token: str, owner: str) -> bytes:
+    """What is kept of a token: only its owner's is good."""
+    return sha256(f"{owner}\0{token}".encode()).hexdigest().encode()

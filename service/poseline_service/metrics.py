@@ -144,6 +144,12 @@ class Metrics:
         self.rejections = Counter(
             "poseline_session_rejections_total", "Work refused at the door.", ["reason"], registry=registry
         )
+        self.denials = Counter(
+            "poseline_denials_total",
+            "Callers who were not let in, by the code they were told.",
+            ["code"],
+            registry=registry,
+        )
         self.ws_closes = Counter(
             "poseline_ws_closes_total", "WebSocket connections closed, by code.", ["code"], registry=registry
         )

@@ -23,8 +23,8 @@ from poseline.whole import WholeDecoder, grid_frames, score_chunks, spans_of
 from poseline_service.answers import Heard
 from poseline_service.metrics import Metrics
 from poseline_service.recordings import Recording
-from poseline_service.scheduler import Told, best_answers
 from poseline_service.tracks import LoadedModel, Pace
+from poseline_service.workers import Told, best_answers
 
 T = TypeVar("T")
 _SLICE = 32

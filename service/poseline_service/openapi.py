@@ -13,6 +13,7 @@ from poseline.codec import JSON, MEDIA_TYPES, schemas
 from poseline.protocol import ClientMessage, Problem, ServerMessage
 
 _HTTP_REF = "#/components/schemas/{name}"
+_BEARER = "An API key or a JSON Web Token; none where the server asks for none."
 _STREAM_REF = "#/$defs/{name}"
 _READ: dict[str, Any] = {}
 _WRITTEN: dict[str, Any] = {"Problem": Problem}
@@ -67,8 +68,13 @@ def describe_wire(app: FastAPI) -> None:
                 operation["responses"].pop("422", None)  # FastAPI's own form of what `app` tells as a problem
                 operation["responses"]["default"] = {"$ref": "#/components/responses/Problem"}
         found = schemas(_READ, _WRITTEN, _HTTP_REF)
-        made = {"responses": {"Problem": _PROBLEM}, "schemas": dict(sorted(found.items()))}
+        made = {
+            "responses": {"Problem": _PROBLEM},
+            "schemas": dict(sorted(found.items())),
+            "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer", "description": _BEARER}},
+        }
         document["components"] = document.get("components", {}) | made
+        document["security"] = [{"bearer": []}, {}]
         return document
 
     app.openapi = cache(openapi)

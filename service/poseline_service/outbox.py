@@ -155,12 +155,24 @@ class Outbox:
             if seq > heard:
                 self._send(encoded)
 
+    @property
+    def finals(self) -> list[protocol.SegmentFinal]:
+        """The newest that were told."""
+        waiting = {seq for seq, _, _ in self._waiting}
+        return finals_in([one for one in _numbered(self._lasting) if one[0] not in waiting], self._codec)
+
     def save(self) -> OutboxState:
         return OutboxState(self._seq, _numbered(self._lasting), _numbered(self._passing))
 
 
 def _numbered(kept: Iterable[tuple[float, int, bytes]]) -> list[tuple[int, bytes]]:
     return [(seq, encoded) for _, seq, encoded in kept]
+
+
+def finals_in(kept: Iterable[tuple[int, bytes]], codec: Codec) -> list[protocol.SegmentFinal]:
+    """The finals among messages as they were encoded."""
+    messages = (codec.decode_server(encoded) for _, encoded in kept)
+    return [one for one in messages if isinstance(one, protocol.SegmentFinal)]
 
 
 def segment_message(event: SegmentEvent, segment_id: str, track_id: str) -> protocol.ServerMessage:

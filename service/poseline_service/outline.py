@@ -23,7 +23,7 @@ _STEPS = np.zeros(256, np.int8)
 _STEPS[list(b"[{")], _STEPS[list(b"]}")] = 1, -1
 
 
-def check_outline(body: bytes, codec: Codec, max_frames: int) -> None:
+def check_outline(body: bytes | bytearray, codec: Codec, max_frames: int) -> None:
     """Raises TooLarge where a body lists more than a request of so many frames, with a timestamp each, can need.
 
     What is malformed is let through, for a decoder that follows to find the words, or refused with MalformedMessage.
@@ -37,7 +37,7 @@ def check_outline(body: bytes, codec: Codec, max_frames: int) -> None:
         raise _too_much(most)
 
 
-def _check_text(body: bytes, most: int) -> None:
+def _check_text(body: bytes | bytearray, most: int) -> None:
     if max(_count(body, b'"'), _count(body, b"\\")) > 2 * most:
         raise _too_much(most)
     found, depth = 1, 0
@@ -52,12 +52,12 @@ def _check_text(body: bytes, most: int) -> None:
             raise _too_much(most)
 
 
-def _count(body: bytes, char: bytes) -> int:
+def _count(body: bytes | bytearray, char: bytes) -> int:
     marks: NDArray[np.bool_] = np.frombuffer(body, np.uint8) == ord(char)
     return int(np.count_nonzero(marks))
 
 
-def _without_strings(body: bytes) -> bytes:
+def _without_strings(body: bytes | bytearray) -> bytes:
     """A backslash stands in strings alone, where pairs of them are counted from the left."""
     plain = body.replace(b"\\\\", b"").replace(b'\\"', b"")
     return b"".join(plain.split(b'"')[::2])

@@ -24,9 +24,9 @@ from poseline_service.bodies import BodyFormat
 from poseline_service.metrics import Metrics
 from poseline_service.offline import OfflinePlayback
 from poseline_service.recordings import Recording, read_recording
-from poseline_service.scheduler import Told
 from poseline_service.settings import ServiceSettings
 from poseline_service.tracks import Changes, LoadedModel, Track, TrackOptions
+from poseline_service.workers import Told
 
 _SLICE = 64
 """Frames pushed between two looks at the backlog."""
@@ -42,8 +42,11 @@ class RecordingLocalizer:
         self._grown = asyncio.Semaphore(2)
         """Recordings that are read: one plays, another waits; a body may be a thousandth of what it becomes."""
 
-    async def localize(self, body: bytes, form: BodyFormat, model: LoadedModel, request_id: str) -> LocalizeResponse:
-        """Raises whatever is wrong with the request, Overloaded, EngineFailure."""
+    async def localize(
+        self, body: bytes, form: BodyFormat, model: LoadedModel, request_id: str, spend: Callable[[int], None]
+    ) -> LocalizeResponse:
+        """spend: hears how many frames there are, and may raise. Raises that, whatever is wrong with the request,
+        Overloaded, EngineFailure."""
         came = perf_counter()
         async with self._grown:
             await self._reading.acquire()
@@ -52,6 +55,7 @@ class RecordingLocalizer:
             # A thread goes on, whoever gives up waiting for it.
             reading.add_done_callback(lambda _: self._reading.release())
             recording = await asyncio.shield(reading)
+            spend(sum(map(len, recording.tracks)))
             return await self.play(recording, model, request_id, (came, begun))
 
     async def play(

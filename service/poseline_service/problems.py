@@ -36,7 +36,6 @@ _KINDS: Mapping[type[domain.PoselineError], tuple[int, int]] = {
     errors.WrongData: (400, 1003),
     errors.InvalidText: (400, 1007),
     errors.HeadTooLarge: (431, 1009),
-    errors.Unauthorized: (401, 4401),
     errors.NotFound: (404, 4404),
     errors.SessionExpired: (410, 4410),
     errors.Superseded: (409, 4409),
@@ -45,6 +44,9 @@ _KINDS: Mapping[type[domain.PoselineError], tuple[int, int]] = {
     errors.NoResult: (409, 4422),
     errors.VideoUnavailable: (501, 4422),
     errors.Silence: (408, 4408),
+    errors.Unauthorized: (401, 4401),
+    errors.Forbidden: (403, 1008),
+    errors.RateLimited: (429, 4429),
     errors.TooFast: (429, 4429),
     errors.DeadlineExceeded: (504, 1011),
 }
@@ -85,7 +87,7 @@ def _headers(error: domain.PoselineError) -> dict[str, str]:
     if isinstance(error, domain.Overloaded):
         return {"Retry-After": str(math.ceil(error.retry_after))}
     if isinstance(error, errors.Unauthorized):
-        return {"WWW-Authenticate": "Bearer"}
+        return {"WWW-Authenticate": 'Bearer realm="poseline"'}
     return {}
 
 

@@ -16,8 +16,9 @@ from starlette.responses import Response
 from poseline.codec import MSGPACK, encode
 from poseline.discovery import Health, LayoutDescription, LayoutList, ModelDescription, ModelList
 from poseline.manifest import ModelManifest
-from poseline.protocol import LocalizeRequest, LocalizeResponse
+from poseline.protocol import LocalizeRequest, LocalizeResponse, Ticket
 from poseline.skeleton import BODY16, LAYOUTS, SkeletonLayout, conversion, layout
+from poseline_service.access import TICKET_SECONDS, anybody, needs
 from poseline_service.bodies import BodyFormat, answer_codec
 from poseline_service.errors import DeadlineExceeded, ModelLoading
 from poseline_service.openapi import body_of, result_of
@@ -25,6 +26,10 @@ from poseline_service.runtime import Runtime
 from poseline_service.tracks import LoadedModel
 
 router = APIRouter()
+_open = APIRouter(dependencies=[anybody()])
+"""What everybody may ask."""
+_callers = APIRouter(dependencies=[needs(None)])
+"""What whoever has any scope may ask."""
 DEMO_SECONDS = 120.0
 Deadline = Annotated[int | None, Header(alias="X-Request-Timeout-Ms", ge=1, le=60_000)]
 """What takes longer than that is better asked for as a job."""
@@ -41,12 +46,12 @@ def _told(value: Struct) -> Response:
 # --- probes ------------------------------------------------------------------------------------------------------
 
 
-@router.get("/livez", summary="The process runs and its event loop turns", responses=result_of(Health))
+@_open.get("/livez", summary="The process runs and its event loop turns", responses=result_of(Health))
 async def livez() -> Response:
     return _told(Health("live"))
 
 
-@router.get("/readyz", summary="The network has proved itself and new work is welcome", responses=result_of(Health))
+@_open.get("/readyz", summary="The network has proved itself and new work is welcome", responses=result_of(Health))
 async def readyz(request: Request) -> Response:
     runtime = _runtime(request)
     if not runtime.ready:
@@ -61,20 +66,37 @@ async def readyz(request: Request) -> Response:
 @router.post(
     "/v1/localize",
     summary="A finished recording to its action segments",
+    dependencies=[needs("localize")],
     openapi_extra=body_of(LocalizeRequest),
     responses=result_of(LocalizeResponse, media=(MSGPACK.media_type,)),
 )
-@router.post("/localize", include_in_schema=False)
+@router.post("/localize", dependencies=[needs("localize")], include_in_schema=False)
 async def localize(request: Request, milliseconds: Deadline = None) -> Response:
     runtime = _runtime(request)
     model, form, codec = runtime.admit(), BodyFormat.of(request), answer_codec(request)
+    spend = runtime.access.account(request.state.principal).spend
     try:
         async with asyncio.timeout(milliseconds and milliseconds / 1000):
             async with runtime.bodies.body(request) as body:
-                answer = await runtime.recordings.localize(body, form, model, request.state.request_id)
+                answer = await runtime.recordings.localize(body, form, model, request.state.request_id, spend)
     except TimeoutError:
         raise DeadlineExceeded(f"there is no answer after {milliseconds} ms") from None
     return Response(codec.encode(answer), media_type=codec.media_type)
+
+
+# --- streams ------------------------------------------------------------------------------------------------------
+
+
+@router.post(
+    "/v1/stream/tickets",
+    summary="A ticket that stands for its buyer once, as /v1/stream?ticket=…",
+    dependencies=[needs("stream")],
+    responses=result_of(Ticket, 201),
+)
+async def ticket(request: Request) -> Response:
+    sold = await _runtime(request).access.sell(request.state.principal)
+    body = json.encode(Ticket(sold, TICKET_SECONDS))
+    return Response(body, 201, {"Cache-Control": "no-store"}, media_type="application/json")
 
 
 # --- discovery ---------------------------------------------------------------------------------------------------
@@ -104,12 +126,12 @@ def _shape(one: SkeletonLayout) -> LayoutDescription:
     )
 
 
-@router.get("/v1/models", summary="The models that answer", responses=result_of(ModelList))
+@_callers.get("/v1/models", summary="The models that answer", responses=result_of(ModelList))
 async def models(request: Request) -> Response:
     return _told(ModelList([_described(_runtime(request).model())]))
 
 
-@router.get(
+@_callers.get(
     "/v1/models/{name}",
     summary="One model: classes, thresholds, licence, what it measured",
     responses=result_of(ModelDescription),
@@ -118,12 +140,12 @@ async def model(request: Request, name: str) -> Response:
     return _told(_described(_runtime(request).model().named(name)))
 
 
-@router.get("/v1/layouts", summary="The joint layouts that are understood", responses=result_of(LayoutList))
+@_callers.get("/v1/layouts", summary="The joint layouts that are understood", responses=result_of(LayoutList))
 async def layouts() -> Response:
     return _told(LayoutList([_shape(one) for one in LAYOUTS.values()]))
 
 
-@router.get(
+@_callers.get(
     "/v1/layouts/{name}",
     summary="One layout: joint names in order, bones, left-right twins, way to body16",
     responses=result_of(LayoutDescription),
@@ -135,7 +157,7 @@ async def one_layout(name: str) -> Response:
 # --- the page's actor --------------------------------------------------------------------------------------------
 
 
-@router.get("/demo/actor.json", summary="The scripted actor's poses with their true segments")
+@_callers.get("/demo/actor.json", summary="The scripted actor's poses with their true segments")
 async def actor(
     seed: Annotated[int, Query(ge=0, lt=2**32)] = 0,
     seconds: Annotated[float, Query(ge=1, le=DEMO_SECONDS)] = 30.0,
@@ -158,3 +180,7 @@ def _performance(seed: int, seconds: float) -> dict[str, Any]:
         "frames": poses.joints.astype(float).round(4).tolist(),
         "segments": performance.segments,
     }
+
+
+for _part in (_open, _callers):
+    router.include_router(_part)

@@ -24,6 +24,7 @@ from poseline.errors import Draining, Overloaded, PoselineError
 from poseline.online import OnlineLocalizer
 from poseline.stepping import StepScorer, check_golden
 from poseline.whole import WholeScorer, check_whole
+from poseline_service.access import Access
 from poseline_service.engine import PROVIDERS, open_scorer, open_whole
 from poseline_service.errors import ModelLoading
 from poseline_service.held_bodies import HeldBodies
@@ -35,12 +36,13 @@ from poseline_service.logging import log
 from poseline_service.metrics import Metrics
 from poseline_service.outbox import Outlet
 from poseline_service.playback import RecordingLocalizer
-from poseline_service.scheduler import BatchScheduler, InlineExecutor
+from poseline_service.scheduler import BatchScheduler
 from poseline_service.settings import ServiceSettings
 from poseline_service.states import open_store
 from poseline_service.tracks import Changes, LoadedModel
 from poseline_service.turns import Turns
 from poseline_service.webhooks import Webhooks
+from poseline_service.workers import InlineExecutor
 
 _COLLECTING = (20_000, 10, 5)
 """Messages make no cycles: looking for them after every seven hundred objects, as is the default, is a waste."""
@@ -80,8 +82,10 @@ class Runtime:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._drain: asyncio.Task[None] | None = None
         seconds = settings.resume_seconds or (_KEPT_ELSEWHERE if settings.state_url else _KEPT_HERE)
+        store = open_store(settings)
         self.webhooks = Webhooks(settings, self.metrics)
-        self.keeper = Keeper(open_store(settings), seconds, self.metrics, self.webhooks.stored)
+        self.keeper = Keeper(store, seconds, self.metrics, self.webhooks.stored)
+        self.access = Access(settings, store, self.metrics)
         self._model: LoadedModel | None = None
         self._streams: set[OpenStream] = set()
         self._left = Changes()
@@ -144,6 +148,7 @@ class Runtime:
             due = monotonic() + _BEAT
             await asyncio.sleep(_BEAT)
             now = monotonic()
+            self.access.tick(now)
             self.load.beat(max(0.0, now - due), scheduler.accepted_live, scheduler.scored, scheduler.jobs)
             self.keeper.tidy()
             for stream in list(self._streams):

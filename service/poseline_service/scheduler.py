@@ -1,9 +1,8 @@
 """Continuous batching: grid frames of all tracks in, scores and events out, in order for each track.
 
-A track's queue is a `Lane`, and a lane lives on one `_Worker`: an executor with an `OnlineLocalizer` of its own, so workers
-share nothing. A worker that is free takes the lanes that have waited longest, one to a few frames of each, and steps them
-side by side; what arrives meanwhile makes the next batch. So a batch grows only while the engine is busy, and no timer is
-needed. A lane is in one job at most.
+A track's queue is a `Lane`, and a lane lives on one `Worker`: an executor with an `OnlineLocalizer` of its own, so workers
+share nothing. A worker that is free takes the next job; what arrives meanwhile makes the one after it. So a batch grows only
+while the engine is busy, and no timer is needed.
 
 Concurrency: the event loop owns lanes, queues and slots. A worker's job touches its own engine's state and nothing else, be
 it in a thread of its own or, as is best where Python is the bottleneck (docs/performance.md), right on the event loop. A
@@ -14,207 +13,22 @@ job fails exactly the lanes that were in it; scores that are not finite fail exa
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future
-from math import ceil
 from time import perf_counter
-from typing import Any, Protocol, TypeVar
-
-import numpy as np
-from msgspec import Struct
+from typing import Any, TypeVar
 
 from poseline.decoding import DecodingOptions
 from poseline.errors import EngineFailure, Overloaded
 from poseline.online import OnlineLocalizer, SlotState
 from poseline.resampling import GridFrame
 from poseline.segments import Forced, SegmentEvent
-from poseline.skeleton import Flags, Floats
-from poseline.spans import Step
+from poseline.skeleton import Flags
 from poseline_service.logging import log
 from poseline_service.metrics import Metrics
+from poseline_service.workers import Job, Lane, ScoreSink, Told, Worker, answers_to
 
 T = TypeVar("T")
-_BESIDE_LIVE = 2
-"""Frames of a recording in a job that live lanes wait for."""
-TOP = 5
-"""Classes named where scores are told."""
-Top = list[tuple[int, float]]
-"""The best classes of a frame, best first: (label_id, score)."""
-Told = Sequence[tuple[float, Top, bool]]
-"""Scores that are told: the media time of each frame, its best classes, and whether the answer is "unknown"."""
-
-
-class ScoreSink(Protocol):
-    """Who hears about a lane. Called on the event loop; must not raise."""
-
-    wants_scores: bool
-    live: bool
-    """Somebody waits for the scores; a recording does not mind."""
-
-    def scored(self, told: Told, events: Sequence[SegmentEvent]) -> None:
-        """The next frame is through the network; `told` is empty unless `wants_scores`. Where the network looks ahead, it is
-        about an earlier frame, or about none or several."""
-        ...
-
-    def settled(self) -> None:
-        """Every frame of the lane's last job has been told."""
-        ...
-
-    def failed(self, error: EngineFailure) -> None:
-        """The engine could not run this lane's frames; the lane is dead."""
-        ...
-
-
-class InlineExecutor(Executor):
-    """Runs what it is given at once, in the caller's thread."""
-
-    def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
-        future: Future[Any] = Future()
-        try:
-            future.set_result(fn(*args, **kwargs))
-        except BaseException as error:
-            future.set_exception(error)
-        return future
-
-
-class Lane:
-    """One track's frames on their way to the network, in order."""
-
-    __slots__ = ("closed", "running", "sink", "slot", "waiting", "worker")
-
-    def __init__(self, worker: _Worker, slot: int, sink: ScoreSink) -> None:
-        self.worker = worker
-        self.slot = slot
-        self.sink = sink
-        self.waiting: deque[tuple[GridFrame, float]] = deque()
-        self.running = 0
-        self.closed = False
-
-    @property
-    def pending(self) -> int:
-        """Frames that have no scores yet."""
-        return len(self.waiting) + self.running
-
-
-class _Share(Struct, eq=False, gc=False):
-    """What one lane has in a job: its frames, and, once they are scored, what is to be told of each."""
-
-    lane: Lane
-    frames: list[GridFrame]
-    told: list[tuple[Told, list[SegmentEvent]]] = []
-    spoilt: bool = False
-
-
-class _Job(Struct, eq=False):
-    shares: list[_Share] = []
-    arrived: list[float] = []
-    widths: list[int] = []
-    seconds: list[float] = []
-
-
-_UNTOLD: Told = ()
-
-
-def best_answers(times: Sequence[float], scores: Floats, unknown_below: float) -> Told:
-    """What is told of each row of scores (B, 1 + K), each about one of B media times.
-
-    Compared with `unknown_below` is the score as it is told, so that whoever hears it can come to the same answer.
-    """
-    best = scores.argsort(axis=1)[:, : -TOP - 1 : -1]
-    values = scores[np.arange(len(scores))[:, None], best].astype(np.float64).round(4)
-    tops = [list(zip(k, p, strict=True)) for k, p in zip(best.tolist(), values.tolist(), strict=True)]
-    return list(zip(times, tops, (values[:, 0] < unknown_below).tolist(), strict=True))
-
-
-class _Worker:
-    """One engine and the lanes that live on it."""
-
-    def __init__(self, localizer: OnlineLocalizer, executor: Executor, max_batch: int, max_steps: int) -> None:
-        self.localizer = localizer
-        self.executor = executor
-        self.inline = isinstance(executor, InlineExecutor)
-        self.ready: deque[Lane] = deque()
-        """Live lanes that have frames."""
-        self.patient: deque[Lane] = deque()
-        """Recordings' lanes that have frames."""
-        self.busy = False
-        self.max_batch = max_batch
-        self._max_steps = max_steps
-
-    @property
-    def turns(self) -> int:
-        """Jobs in which everybody who is ready has one."""
-        return ceil((len(self.ready) + len(self.patient)) / self.max_batch)
-
-    def add(self, lane: Lane) -> None:
-        """It has frames."""
-        (self.ready if lane.sink.live else self.patient).append(lane)
-
-    @property
-    def free(self) -> int:
-        pool = self.localizer.scorer.pool
-        return pool.slots - pool.used
-
-    def take(self) -> _Job | None:
-        """The next job: the lanes that have waited longest, a few frames of each.
-
-        Live ones first, and not kept waiting for a recording's many frames; an eighth of a job is for recordings.
-        """
-        job = _Job()
-        live, rest = self.ready, self.patient
-        steps = _BESIDE_LIVE if live else self._max_steps
-        while (live or rest) and len(job.shares) < self.max_batch:
-            a_turn_for_rest = rest and (not live or len(job.shares) % 8 == 7)
-            lane = rest.popleft() if a_turn_for_rest else live.popleft()
-            if lane.closed:
-                continue
-            lane.running = min(len(lane.waiting), self._max_steps if lane.sink.live else steps)
-            frames: list[GridFrame] = []
-            for _ in range(lane.running):
-                frame, arrived = lane.waiting.popleft()
-                frames.append(frame)
-                job.arrived.append(arrived)
-            job.shares.append(_Share(lane, frames))
-        job.shares.sort(key=lambda share: len(share.frames), reverse=True)
-        return job if job.shares else None
-
-    def step(self, job: _Job) -> None:
-        """The s-th frames of all lanes that have one, side by side, for every s."""
-        shares = job.shares
-        slots = np.array([share.lane.slot for share in shares], np.int64)
-        for s in range(len(shares[0].frames)):
-            # Those who have an s-th frame are a prefix: the longest come first.
-            live = shares if s == 0 else [share for share in shares if len(share.frames) > s]
-            frames = [share.frames[s] for share in live]
-            begin = perf_counter()
-            step = self.localizer.step(slots[: len(live)], frames)
-            job.seconds.append(perf_counter() - begin)
-            job.widths.append(len(live))
-            _note(step, live, self.localizer.manifest.unknown_below)
-
-
-def _note(step: Step, live: list[_Share], unknown_below: float) -> None:
-    """Add to everybody's share what is to be told of this frame."""
-    told = _told(step, [share.lane.sink.wants_scores for share in live], unknown_below)
-    for share, scores in zip(live, told, strict=True):
-        share.told.append((scores, []))
-    for row, event in step.events:
-        live[row].told[-1][1].append(event)
-    for row in step.spoilt:
-        live[row].spoilt = True
-
-
-def _told(step: Step, curious: Sequence[bool], unknown_below: float) -> list[Told]:
-    """What each row that is curious is told of scores."""
-    told = [_UNTOLD] * len(curious)
-    wanted = [n for n, row in enumerate(step.rows) if curious[row]]
-    if wanted:
-        scores = step.scores if len(wanted) == len(step.scores) else step.scores[wanted]
-        for n, answer in zip(wanted, best_answers([step.times[n] for n in wanted], scores, unknown_below), strict=True):
-            row = step.rows[n]
-            told[row] = (*told[row], answer)
-    return told
 
 
 class BatchScheduler:
@@ -229,7 +43,7 @@ class BatchScheduler:
         max_batch: int = 64,
         max_steps: int = 16,
     ) -> None:
-        self._workers = [_Worker(localizer, executor, max_batch, max_steps) for localizer, executor in engines]
+        self._workers = [Worker(localizer, executor, max_batch, max_steps) for localizer, executor in engines]
         manifest = engines[0][0].manifest
         self._state = manifest.state
         self._looks_ahead = manifest.look_ahead > 0
@@ -290,7 +104,7 @@ class BatchScheduler:
             if worker.inline:
                 self._take_turns(worker, len(worker.ready) // worker.max_batch if full else worker.turns)
 
-    def _take_turns(self, worker: _Worker, turns: int) -> None:
+    def _take_turns(self, worker: Worker, turns: int) -> None:
         """A turn for everybody who is ready, and then one for the sockets: to read more than is scored would only make all
         wait longer."""
         for _ in range(turns):
@@ -316,7 +130,7 @@ class BatchScheduler:
             end = worker.localizer.finish(lane.slot, forced)
         if end.spoilt:
             raise EngineFailure("the network's scores are not finite")
-        (told,) = _told(end, [lane.sink.wants_scores], worker.localizer.manifest.unknown_below)
+        (told,) = answers_to(end, [lane.sink.wants_scores], worker.localizer.manifest.unknown_below)
         return told, [event for _, event in end.events]
 
     def save(self, lane: Lane) -> SlotState:
@@ -356,7 +170,7 @@ class BatchScheduler:
             worker.busy = True
             self._loop.call_soon(self._start, worker)
 
-    def _start(self, worker: _Worker) -> None:
+    def _start(self, worker: Worker) -> None:
         """On the loop: a turn for all, again and again. In a thread: one job, whose end starts the next."""
         if not worker.inline:
             self._start_job(worker)
@@ -366,7 +180,7 @@ class BatchScheduler:
         else:
             self._rest(worker)
 
-    def _start_job(self, worker: _Worker) -> bool:
+    def _start_job(self, worker: Worker) -> bool:
         job = None if self._closed else worker.take()
         if job is None:
             if not worker.inline:
@@ -381,12 +195,12 @@ class BatchScheduler:
             future.add_done_callback(lambda done: self._loop.call_soon_threadsafe(self._end, worker, job, done))
         return True
 
-    def _rest(self, worker: _Worker) -> None:
+    def _rest(self, worker: Worker) -> None:
         worker.busy = False
         if not any(one.busy for one in self._workers):
             self._idle.set()
 
-    def _end(self, worker: _Worker, job: _Job, future: Future[None]) -> None:
+    def _end(self, worker: Worker, job: Job, future: Future[None]) -> None:
         """Lanes closed meanwhile free their slots, lanes with more frames are ready again, everybody is told."""
         for share in job.shares:
             lane = share.lane
@@ -406,7 +220,7 @@ class BatchScheduler:
         else:
             self._fail(job, error)
 
-    def _measure(self, job: _Job) -> None:
+    def _measure(self, job: Job) -> None:
         now = perf_counter()
         self._latency.observe([now - arrived for arrived in job.arrived])
         self._stage_infer.observe(job.seconds)
@@ -415,7 +229,7 @@ class BatchScheduler:
         self.scored += len(job.arrived)
         self.jobs += len(job.widths)
 
-    def _deliver(self, job: _Job) -> None:
+    def _deliver(self, job: Job) -> None:
         for share in job.shares:
             lane = share.lane
             if lane.closed:
@@ -432,7 +246,7 @@ class BatchScheduler:
                 log.exception("scores_not_taken")
                 self._lose(lane, EngineFailure(f"scores could not be taken: {error!r}"))
 
-    def _fail(self, job: _Job, error: BaseException) -> None:
+    def _fail(self, job: Job, error: BaseException) -> None:
         failure = error if isinstance(error, EngineFailure) else EngineFailure(f"the engine failed: {error!r}")
         log.error("engine_failed", detail=failure.detail, lanes=len(job.shares))
         for share in job.shares:

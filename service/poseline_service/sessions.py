@@ -19,6 +19,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from math import inf
 from time import monotonic
 from typing import Any, Protocol
@@ -40,7 +41,7 @@ from poseline.segments import Forced, SegmentEvent
 from poseline.translation import coordinates_of, layout_of
 from poseline_service.account import Account
 from poseline_service.clock import MediaClock
-from poseline_service.errors import OutOfOrder, Superseded, TooFast
+from poseline_service.errors import OutOfOrder, RateLimited, SessionDeleted, Superseded, TooFast
 from poseline_service.intake import Arrival
 from poseline_service.keeping import Holding, SavedSession
 from poseline_service.metrics import Metrics
@@ -49,9 +50,9 @@ from poseline_service.outbox import Outbox, segment_message
 from poseline_service.overload import TokenBucket, take_oldest
 from poseline_service.people import People
 from poseline_service.problems import close_code, error_message
-from poseline_service.scheduler import Told
 from poseline_service.settings import ServiceSettings
 from poseline_service.tracks import LATEST, LoadedModel, Track, no_scale, notices
+from poseline_service.workers import Told
 
 
 class Link(Protocol):
@@ -119,8 +120,10 @@ class Session:
         outbox: Outbox,
         link: Link,
         holding: Holding,
+        spend: Callable[[int], None],
         saved: SavedSession | None = None,
     ) -> None:
+        self._spend = spend
         self._model = model.named(start.model)
         self._settings = settings
         self._metrics = metrics
@@ -155,6 +158,7 @@ class Session:
 
         self._start = start
         self._holding = holding
+        self._created = saved.status.created if saved else datetime.now(UTC)
         self._to_save = self._saving = False
         """A state is to be saved; one is on its way to the store."""
         self._parting: Callable[[], None] | None = None
@@ -204,7 +208,7 @@ class Session:
                 self._receive_frames(message.seq, message.frames)
             else:
                 self._receive(message)
-        except InputError as error:
+        except (InputError, RateLimited) as error:
             self.end("close", error)
 
     def _receive(self, message: protocol.ClientMessage) -> None:
@@ -244,11 +248,13 @@ class Session:
         self.end("close", error)
 
     def _receive_frames(self, seq: int, frames: list[protocol.Frame]) -> None:
-        """Raises BadTimestamps, TooLarge, MalformedMessage; the frames before the one at fault are received."""
+        """Raises BadTimestamps, TooLarge, MalformedMessage, QuotaExceeded; the frames before the one at fault are
+        received."""
         limit = self._settings.frames_per_message
         if len(frames) > limit:
             what = f"a message holds {len(frames)} frames, the limit is {limit}"
             raise TooLarge(what, param="frames", code="too_many_frames")
+        self._spend(len(frames))
         for number, frame in enumerate(frames, seq):
             if number <= self._done_with:  # sent again after a resume
                 self._drop("duplicate_frame")
@@ -542,6 +548,8 @@ class Session:
     def _state(self) -> SavedSession:
         return SavedSession(
             self._outbox.session_id,
+            self._holding.owner,
+            self.status(),
             self._model.bundle.digest,
             self._outbox.subprotocol,
             structs.replace(self._start, options=self._options.choice),
@@ -555,12 +563,29 @@ class Session:
             self._people.save(),
         )
 
+    def status(self) -> protocol.SessionStatus:
+        """What its owner may see of it."""
+        layout = self._start.layout
+        return protocol.SessionStatus(
+            session_id=self._outbox.session_id,
+            state="closed" if self.over else "kept" if self._parting else "open",
+            created=self._created,
+            model=self._manifest.name,
+            layout=layout if isinstance(layout, str) else self._layout.name,
+            people=len(self._tracks),
+            t=round(self._account.last_t, 6),
+            frames_received=self._account.received,
+            segments=self._finals,
+        )
+
     def _saved(self, error: PoselineError | None, newest: int, acknowledgement: protocol.Ack | None) -> None:
         """A state has arrived in the store, or not."""
         self._saving = False
         if self._failed:
             return
-        if isinstance(error, Superseded):
+        if isinstance(error, Superseded | SessionDeleted):
+            if isinstance(error, SessionDeleted):  # elsewhere: what is decided is told, and goes nowhere else
+                self._outbox.release(self._outbox.newest)
             self._outbox.commit = None
             self.failed(None, error)
             return

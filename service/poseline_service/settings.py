@@ -7,11 +7,15 @@ default is what it is.
 from __future__ import annotations
 
 import os
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Literal
+from urllib.parse import urlsplit
 
-from pydantic import DirectoryPath, Field, SecretStr
+from pydantic import DirectoryPath, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from poseline.credentials import VARIABLE
 
 PREFIX = "POSELINE_"
 _PACE = ("queue_frames", "frames_per_second", "start_seconds", "idle_seconds")
@@ -42,6 +46,25 @@ class ServiceSettings(BaseSettings):
         Path("pose"), description="Folder of the pose extractor (`poseline pose-model build`); video needs it."
     )
 
+    keys: Path | None = Field(
+        None,
+        description="File of API keys (`poseline keys`). Without it and without an issuer, only this machine is served.",
+    )
+    key_sessions: int = Field(8, ge=1, description="Streams that one caller may have open, unless its key says more.")
+    key_requests_per_minute: int = Field(
+        600, ge=1, description="Requests and handshakes a minute of one caller, unless its key says more."
+    )
+    jwks: str | None = Field(
+        None, description="Where the keys of a token issuer are published: an https address, or a file."
+    )
+    jwt_issuer: str | None = Field(None, description="The `iss` that tokens must have; with POSELINE_JWKS.")
+    jwt_audience: str | None = Field(None, description="The `aud` that tokens must have; with POSELINE_JWKS.")
+    origins: tuple[str, ...] = Field(
+        (), description='Web pages elsewhere that may speak to this server, as ["https://clinic.example"].'
+    )
+    recheck_seconds: float = Field(
+        60.0, gt=0, description="Seconds after which a stream's caller is looked at again: expired, withdrawn?"
+    )
     connections: int = Field(8192, ge=1, description="Open connections, streams among them; more are refused with 503.")
     connections_per_address: int = Field(
         1024,
@@ -149,6 +172,28 @@ class ServiceSettings(BaseSettings):
     job_decompressed_bytes: int = Field(256 * 1024**2, ge=1024, description="Largest of them once decompressed.")
     job_frames: int = Field(864_000, ge=1, description="Frames of all tracks of a job: two hours of four people.")
 
+    @model_validator(mode="after")
+    def _check_doors(self) -> ServiceSettings:
+        """Raises ValueError for a server that would let in strangers, or could let in nobody."""
+        if self.jwks is not None and not (self.jwt_issuer and self.jwt_audience):
+            raise ValueError("POSELINE_JWKS needs POSELINE_JWT_ISSUER and POSELINE_JWT_AUDIENCE")
+        if self.jwks is not None and "://" in self.jwks and not self.jwks.startswith("https://"):
+            raise ValueError("POSELINE_JWKS is a file or an https address")
+        if self.keys is None and self.jwks is None and not is_loopback(self.host):
+            raise ValueError(
+                f"POSELINE_HOST {self.host} is open to others: that needs keys (POSELINE_KEYS; `poseline keys new`) "
+                "or an issuer of tokens (POSELINE_JWKS)"
+            )
+        for origin in self.origins:
+            parts = urlsplit(origin)
+            if (
+                parts.scheme not in ("http", "https")
+                or not parts.netloc
+                or origin != f"{parts.scheme}://{parts.netloc}"
+            ):
+                raise ValueError(f"POSELINE_ORIGINS: {origin!r} is no origin, as https://clinic.example is one")
+        return self
+
     def for_jobs(self) -> ServiceSettings:
         """The same, with a job's limits in the place of a request's."""
         theirs = {"decompressed_bytes": self.job_decompressed_bytes, "max_frames": self.job_frames}
@@ -160,7 +205,15 @@ class ServiceSettings(BaseSettings):
         return {name: getattr(self, name) for name in (*names, *_PACE)}
 
 
+def is_loopback(name: str) -> bool:
+    """Whether this is a name of one's own machine."""
+    try:
+        return ip_address(name).is_loopback
+    except ValueError:
+        return name == "localhost"
+
+
 def unknown_variables() -> list[str]:
     """Variables that look like settings and are none: most likely misspelt, and silently ignored otherwise."""
-    known = {PREFIX + name.upper() for name in ServiceSettings.model_fields}
+    known = {PREFIX + name.upper() for name in ServiceSettings.model_fields} | {VARIABLE}
     return sorted(name for name in os.environ if name.startswith(PREFIX) and name.upper() not in known)

@@ -8,24 +8,34 @@ while longer, so that a client that comes too late is told so.
 
 from __future__ import annotations
 
-from time import monotonic
-from typing import Any, Protocol
+from itertools import islice
+from time import monotonic, time
+from typing import Protocol
 
 from msgspec import Struct
 
-from poseline_service.errors import SessionExpired, Superseded, UnknownSession
-from poseline_service.redis import Redis, Script
+from poseline_service.errors import SessionDeleted, SessionExpired, StoreUnavailable, Superseded, UnknownSession
+from poseline_service.redis import Redis
 from poseline_service.settings import ServiceSettings
 
 _REMEMBERED = 600.0
 """Seconds for which it is known that a state was there."""
+_DELETED = 86_400
+"""Seconds for which no server can save a session that was deleted: one that has it may say nothing for long."""
+LISTED = 1000
+"""States in a list, at the most."""
+_MANY_SMALL = 16_384
+"""Small things that are kept in memory at a time."""
 
 
 class State(Struct, frozen=True):
-    """content: what is kept. keys: hashes of the tokens that may claim it; one or two."""
+    """content: what is kept. keys: hashes of the tokens that may claim it; one or two. owner: who may see and delete it.
+    about: what a list says of it."""
 
     content: bytes
     keys: tuple[bytes, ...]
+    owner: str = ""
+    about: bytes = b""
 
 
 class StateStore(Protocol):
@@ -33,7 +43,7 @@ class StateStore(Protocol):
     """What is kept outlives this process."""
 
     async def save(self, name: str, epoch: int, state: State, seconds: float) -> None:
-        """Keep it for so long. Raises Superseded, StoreUnavailable."""
+        """Keep it for so long. Raises Superseded, SessionDeleted, StoreUnavailable."""
         ...
 
     async def claim(self, name: str, key: bytes) -> tuple[int, bytes]:
@@ -45,6 +55,28 @@ class StateStore(Protocol):
         """It is needed no more. Raises StoreUnavailable."""
         ...
 
+    async def owned(self, owner: str) -> list[tuple[bytes, float]]:
+        """What is kept of an owner, at most `LISTED`, those that are kept longest first: about, and until when (Unix time).
+        Raises StoreUnavailable."""
+        ...
+
+    async def read(self, name: str, owner: str) -> tuple[bytes, float] | None:
+        """What was saved last, and until when it is kept; None where this owner has no such. Raises StoreUnavailable."""
+        ...
+
+    async def delete(self, name: str, owner: str) -> bool:
+        """Keep it no more, and take no more of it from whoever holds it; False where this owner has no such. Raises
+        StoreUnavailable."""
+        ...
+
+    async def put(self, name: str, content: bytes, seconds: float) -> None:
+        """Something small, for whoever takes it first, within so many seconds. Raises StoreUnavailable."""
+        ...
+
+    async def take(self, name: str) -> bytes | None:
+        """It, once; None where nobody put it, or its time is over. Raises StoreUnavailable."""
+        ...
+
     def tidy(self) -> None:
         """Forget what is over, if it does not do so by itself."""
         ...
@@ -53,10 +85,12 @@ class StateStore(Protocol):
 
 
 class _Kept(Struct):
+    """until: by the monotonic clock. gone: the same moment as Unix time."""
+
     epoch: int
-    content: bytes
-    keys: tuple[bytes, ...]
+    state: State
     until: float
+    gone: float
 
 
 class MemoryStore:
@@ -72,6 +106,7 @@ class MemoryStore:
         """Whose content is gone, in the order in which it went."""
         self.bytes = 0
         """Of all that is kept."""
+        self._small: dict[str, tuple[float, bytes]] = {}
 
     async def save(self, name: str, epoch: int, state: State, seconds: float) -> None:
         known = self._kept.get(name) or self._over.get(name)
@@ -79,24 +114,52 @@ class MemoryStore:
             raise Superseded("this session goes on elsewhere")
         self._drop(name)
         self._over.pop(name, None)
-        self._kept[name] = _Kept(epoch, state.content, state.keys, monotonic() + seconds)
+        self._kept[name] = _Kept(epoch, state, monotonic() + seconds, time() + seconds)
         self.bytes += len(state.content)
         self.tidy()
 
     async def claim(self, name: str, key: bytes) -> tuple[int, bytes]:
         self.tidy()
-        if (gone := self._over.get(name)) and key in gone.keys:
+        if (gone := self._over.get(name)) and key in gone.state.keys:
             raise _expired(name)
         known = self._kept.get(name)
-        if known is None or key not in known.keys:
+        if known is None or key not in known.state.keys:
             raise _unknown(name)
         known.epoch += 1
-        return known.epoch, known.content
+        return known.epoch, known.state.content
 
     async def forget(self, name: str, epoch: int) -> None:
         known = self._kept.get(name)
         if known and known.epoch <= epoch:
             self._drop(name)
+
+    async def owned(self, owner: str) -> list[tuple[bytes, float]]:
+        self.tidy()
+        theirs = (one for one in reversed(self._kept.values()) if one.state.owner == owner)
+        return [(one.state.about, one.gone) for one in islice(theirs, LISTED)]
+
+    async def read(self, name: str, owner: str) -> tuple[bytes, float] | None:
+        self.tidy()
+        known = self._kept.get(name)
+        return (known.state.content, known.gone) if known and known.state.owner == owner else None
+
+    async def delete(self, name: str, owner: str) -> bool:
+        found = await self.read(name, owner) is not None
+        if found:
+            self._drop(name)
+        return found
+
+    async def put(self, name: str, content: bytes, seconds: float) -> None:
+        now = monotonic()
+        if len(self._small) >= _MANY_SMALL:
+            self._small = {name: one for name, one in self._small.items() if one[0] > now}
+        if len(self._small) >= _MANY_SMALL:
+            raise StoreUnavailable("too much was put here that nobody took")
+        self._small[name] = now + seconds, content
+
+    async def take(self, name: str) -> bytes | None:
+        until, content = self._small.pop(name, (0.0, b""))
+        return content if until > monotonic() else None
 
     async def close(self) -> None:
         self._kept.clear()
@@ -105,7 +168,7 @@ class MemoryStore:
 
     def _drop(self, name: str) -> None:
         if name in self._kept:
-            self.bytes -= len(self._kept.pop(name).content)
+            self.bytes -= len(self._kept.pop(name).state.content)
 
     def tidy(self) -> None:
         """Forget what is over, and what was saved first as long as there is too much."""
@@ -115,31 +178,66 @@ class MemoryStore:
             if first.until >= now and self.bytes <= self._limit:
                 break
             self._drop(name)
-            self._over[name] = _Kept(first.epoch, b"", first.keys, now + _REMEMBERED)
+            self._over[name] = _Kept(first.epoch, State(b"", first.state.keys), now + _REMEMBERED, first.gone)
         while self._over and next(iter(self._over.values())).until < now:
             self._over.pop(next(iter(self._over)))
 
 
+# KEYS: a session (its epoch, owner and keys: remembered for a while), its state (gone in time), its owner's sessions (by
+# when they are gone). ARGV of a save: epoch, content, about, milliseconds for which it is kept, and remembered, name, owner,
+# keys.
 _SAVE = """
+if redis.call('HEXISTS', KEYS[1], 'deleted') == 1 then return 'deleted' end
 local epoch = tonumber(redis.call('HGET', KEYS[1], 'epoch') or '0')
-if epoch > tonumber(ARGV[1]) then return 0 end
+if epoch > tonumber(ARGV[1]) then return 'superseded' end
+local time = redis.call('TIME')
+local now = time[1] + time[2] / 1e6
+local till = now + ARGV[4] / 1e3
 redis.call('DEL', KEYS[1])
-redis.call('HSET', KEYS[1], 'epoch', ARGV[1], 'state', ARGV[2], 'until', redis.call('TIME')[1] + ARGV[3])
-for i = 5, #ARGV do redis.call('HSET', KEYS[1], 'key:' .. ARGV[i], '') end
-redis.call('EXPIRE', KEYS[1], math.ceil(ARGV[3] + ARGV[4]))
-return 1
+redis.call('HSET', KEYS[1], 'epoch', ARGV[1], 'owner', ARGV[7])
+for i = 8, #ARGV do redis.call('HSET', KEYS[1], 'key:' .. ARGV[i], '') end
+redis.call('PEXPIRE', KEYS[1], ARGV[5])
+redis.call('HSET', KEYS[2], 'content', ARGV[2], 'about', ARGV[3], 'until', till)
+redis.call('PEXPIRE', KEYS[2], ARGV[4])
+redis.call('ZREMRANGEBYSCORE', KEYS[3], '-inf', now)
+redis.call('ZADD', KEYS[3], till, ARGV[6])
+redis.call('PEXPIRE', KEYS[3], ARGV[5])
+return 'saved'
 """
 _CLAIM = """
-local found = redis.call('HMGET', KEYS[1], 'state', 'until', 'key:' .. ARGV[1])
-if not found[1] or not found[3] then return 'unknown' end
-if tonumber(found[2]) < tonumber(redis.call('TIME')[1]) then return 'expired' end
-return {redis.call('HINCRBY', KEYS[1], 'epoch', 1), found[1]}
+if redis.call('HEXISTS', KEYS[1], 'key:' .. ARGV[1]) == 0 then return 'unknown' end
+local content = redis.call('HGET', KEYS[2], 'content')
+if not content then return 'expired' end
+return {redis.call('HINCRBY', KEYS[1], 'epoch', 1), content}
 """
 _FORGET = """
 local epoch = tonumber(redis.call('HGET', KEYS[1], 'epoch') or '0')
-if epoch <= tonumber(ARGV[1]) then redis.call('DEL', KEYS[1]) end
+if epoch <= tonumber(ARGV[1]) then redis.call('DEL', KEYS[1], KEYS[2]) end
 return 1
 """
+_OWNED = """
+local found = {}
+for _, name in ipairs(redis.call('ZREVRANGE', KEYS[3], 0, -1)) do
+  local kept = redis.call('HMGET', KEYS[2] .. name, 'about', 'until')
+  if kept[1] then found[#found + 1] = kept else redis.call('ZREM', KEYS[3], name) end
+  if #found == tonumber(ARGV[1]) then break end
+end
+return found
+"""
+_READ = """
+if redis.call('HGET', KEYS[1], 'owner') ~= ARGV[1] then return {false} end
+return redis.call('HMGET', KEYS[2], 'content', 'until')
+"""
+_DELETE = """
+if redis.call('HGET', KEYS[1], 'owner') ~= ARGV[1] or redis.call('EXISTS', KEYS[2]) == 0 then return 0 end
+redis.call('DEL', KEYS[1], KEYS[2])
+redis.call('HSET', KEYS[1], 'deleted', '')
+redis.call('EXPIRE', KEYS[1], ARGV[2])
+redis.call('ZREM', KEYS[3], ARGV[3])
+return 1
+"""
+_PUT = "return redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])"
+_TAKE = "return redis.call('GETDEL', KEYS[1])"
 
 
 class RedisStore:
@@ -150,14 +248,20 @@ class RedisStore:
     def __init__(self, url: str, timeout: float) -> None:
         self._redis = redis = Redis(url, timeout)
         self._save, self._claim, self._forget = map(redis.script, (_SAVE, _CLAIM, _FORGET))
+        self._owned, self._read, self._delete = map(redis.script, (_OWNED, _READ, _DELETE))
+        self._put, self._take = map(redis.script, (_PUT, _TAKE))
 
     async def save(self, name: str, epoch: int, state: State, seconds: float) -> None:
-        saved = await self._run(self._save, name, epoch, state.content, int(seconds), int(_REMEMBERED), *state.keys)
-        if not saved:
+        kept, remembered = (max(1, int(1000 * one)) for one in (seconds, seconds + _REMEMBERED))
+        args = epoch, state.content, state.about, kept, remembered, name, state.owner, *state.keys
+        saved = await self._save(_keys(name, state.owner), args)
+        if saved == b"superseded":
             raise Superseded("this session goes on elsewhere")
+        if saved == b"deleted":
+            raise SessionDeleted("this session was deleted")
 
     async def claim(self, name: str, key: bytes) -> tuple[int, bytes]:
-        found = await self._run(self._claim, name, key)
+        found = await self._claim(_keys(name), [key])
         if found == b"unknown":
             raise _unknown(name)
         if found == b"expired":
@@ -165,7 +269,23 @@ class RedisStore:
         return found[0], found[1]
 
     async def forget(self, name: str, epoch: int) -> None:
-        await self._run(self._forget, name, epoch)
+        await self._forget(_keys(name), [epoch])
+
+    async def owned(self, owner: str) -> list[tuple[bytes, float]]:
+        return [(about, float(until)) for about, until in await self._owned(_keys("", owner), [LISTED])]
+
+    async def read(self, name: str, owner: str) -> tuple[bytes, float] | None:
+        found = await self._read(_keys(name), [owner])
+        return (found[0], float(found[1])) if found[0] is not None else None
+
+    async def delete(self, name: str, owner: str) -> bool:
+        return bool(await self._delete(_keys(name, owner), [owner, _DELETED, name]))
+
+    async def put(self, name: str, content: bytes, seconds: float) -> None:
+        await self._put([f"poseline:{name}"], [content, int(1000 * seconds)])
+
+    async def take(self, name: str) -> bytes | None:
+        return await self._take([f"poseline:{name}"], [])
 
     def tidy(self) -> None:
         """It does: every state expires."""
@@ -173,8 +293,9 @@ class RedisStore:
     async def close(self) -> None:
         await self._redis.close()
 
-    async def _run(self, script: Script, name: str, *args: Any) -> Any:
-        return await script([f"poseline:session:{name}"], args)
+
+def _keys(name: str, owner: str = "") -> list[str]:
+    return [f"poseline:session:{name}", f"poseline:state:{name}", f"poseline:sessions:{owner}"]
 
 
 def _unknown(name: str) -> UnknownSession:

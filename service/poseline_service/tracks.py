@@ -28,7 +28,8 @@ from poseline.translation import model_info
 from poseline.whole import WholeScorer
 from poseline_service.intake import Intake
 from poseline_service.outbox import Outlet
-from poseline_service.scheduler import BatchScheduler, Told
+from poseline_service.scheduler import BatchScheduler
+from poseline_service.workers import Told
 
 _NAMED = 8
 """Joints of a client's that a warning names."""

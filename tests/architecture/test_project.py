@@ -56,7 +56,9 @@ DOORS = {
         "core/poseline/client.py",
         "service/poseline_service/connection.py",
         "service/poseline_service/frames.py",
+        "service/poseline_service/handshake.py",
     },
+    "jwt": {"service/poseline_service/tokens.py"},
 }
 
 

@@ -331,18 +331,18 @@ def test_neighbours_slots_and_pace_change_nothing(tracks: list, slots: list[int]
 
 
 @settings(max_examples=60, deadline=None)
-@given(TRACK, TRACK)
-def test_a_saved_track_goes_on_elsewhere(before: list, after: list) -> None:
+@given(TRACK, TRACK, st.sampled_from(OPTIONS))
+def test_a_saved_track_goes_on_elsewhere(before: list, after: list, options: DecodingOptions) -> None:
     here, there = SegmentDecoder(2, 2), SegmentDecoder(4, 2)
-    here.open(1, OPTIONS[0])
-    there.open(2, OPTIONS[0])
+    here.open(1, options)
+    there.open(2, options)
     found: list[Decision] = []
     for a, b in before:
         found += [one for _, one in here.push(np.array([1]), scores(a, b)[None], borders(a, b)[None])]
     there.load(2, here.save(1))
     for a, b in after:
         found += [one for _, one in there.push(np.array([2]), scores(a, b)[None], borders(a, b)[None])]
-    assert found + there.flush(2, "close") == alone(before + after, OPTIONS[0])
+    assert found + there.flush(2, "close") == alone(before + after, options)
 
 
 def test_a_state_of_other_classes_is_refused() -> None:

@@ -27,7 +27,7 @@ from servers import ServerProcess
 
 COMPRESS = {"identity": bytes, "gzip": gzip.compress, "zstd": zstd.compress}
 PEOPLE = {"p1": recording(3, 120), "p2": recording(4, 120)}
-LIMIT = 4_000_000
+LIMIT = 8_000_000
 
 
 def post(server: ServerProcess, codec: Codec, coding: str, data: bytes, path: str = "/v1/localize", **more: str) -> Any:
@@ -168,7 +168,7 @@ def test_packed_keypoints_are_counted_by_their_layout() -> None:
 
 # --- compression -------------------------------------------------------------------------------------------------
 
-BOMBS = {coding: COMPRESS[coding](bytes(256 * LIMIT)) for coding in ("gzip", "zstd")}
+BOMBS = {coding: COMPRESS[coding](bytes(8 * LIMIT)) for coding in ("gzip", "zstd")}
 
 
 def decompressed(coding: str, body: bytes, limit: int = LIMIT) -> bytes:
@@ -185,7 +185,7 @@ def test_a_bomb_takes_no_more_than_is_allowed(coding: str) -> None:
     finally:
         tracemalloc.stop()
     assert refused.value.code == "decompressed_too_large"
-    assert peak < 3 * LIMIT  # what came out, and once more while its blocks are joined
+    assert peak < 1.6 * LIMIT  # a bytearray grows by an eighth more than it needs, and there are pieces
 
 
 @pytest.mark.parametrize("coding", BOMBS)

@@ -24,8 +24,9 @@ from poseline_service.settings import ServiceSettings
 from servers import PATIENCE
 
 HANDSHAKE = (
-    b"GET /v1/stream HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
-    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Protocol: poseline.v1.msgpack\r\n\r\n"
+    b"GET /v1/stream HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+    b"Sec-WebSocket-Protocol: poseline.v1.msgpack\r\n\r\n"
 )
 
 
@@ -74,18 +75,19 @@ def message(content: Any) -> bytes:
     return WireFrame(Opcode.BINARY, MSGPACK.encode(content)).serialize(mask=True)
 
 
-def connected(runtime: Runtime, **options: Any) -> tuple[StreamConnection, Transport]:
-    connection, transport = StreamConnection(runtime, server_state=SimpleNamespace(connections=set())), Transport()
-    connection.connection_made(transport)  # type: ignore[arg-type]
-    connection.data_received(HANDSHAKE)
-    start = SessionStart(layout="body16", coordinates=NATIVE, options=StreamOptions(**options))
-    connection.data_received(message(start))
-    return connection, transport
-
-
 async def turns(count: int = 5) -> None:
     for _ in range(count):
         await asyncio.sleep(0)
+
+
+async def connected(runtime: Runtime, **options: Any) -> tuple[StreamConnection, Transport]:
+    connection, transport = StreamConnection(runtime, server_state=SimpleNamespace(connections=set())), Transport()
+    connection.connection_made(transport)  # type: ignore[arg-type]
+    connection.data_received(HANDSHAKE)
+    await turns()
+    start = SessionStart(layout="body16", coordinates=NATIVE, options=StreamOptions(**options))
+    connection.data_received(message(start))
+    return connection, transport
 
 
 FRAMES = frames_of(5, 90)
@@ -93,7 +95,7 @@ FRAMES = frames_of(5, 90)
 
 async def test_a_ping_behind_a_message_is_answered_at_once(models: Path) -> None:
     async with house(models) as runtime:
-        connection, transport = connected(runtime)
+        connection, transport = await connected(runtime)
         await turns()
         transport.written = b""
         connection.data_received(message(Keepalive()) + WireFrame(Opcode.PING, b"?").serialize(mask=True))
@@ -102,7 +104,7 @@ async def test_a_ping_behind_a_message_is_answered_at_once(models: Path) -> None
 
 async def test_a_violation_behind_a_message_is_answered_at_once(models: Path) -> None:
     async with house(models) as runtime:
-        connection, transport = connected(runtime)
+        connection, transport = await connected(runtime)
         await turns()
         transport.written = b""
         connection.data_received(message(Keepalive()) + b"\x83\x80abcd")
@@ -111,8 +113,8 @@ async def test_a_violation_behind_a_message_is_answered_at_once(models: Path) ->
 
 async def test_who_is_lost_between_being_told_and_written_to_takes_nobody_along(models: Path) -> None:
     async with house(models) as runtime:
-        gone, line = connected(runtime)
-        neighbour, other = connected(runtime)
+        gone, line = await connected(runtime)
+        neighbour, other = await connected(runtime)
         await turns()
         other.written = b""
         for connection in (gone, neighbour):
@@ -129,7 +131,7 @@ async def test_who_is_lost_between_being_told_and_written_to_takes_nobody_along(
 
 async def test_a_broken_session_ends_alone(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with house(models) as runtime:
-        (sick, line), *others = [connected(runtime) for _ in range(4)]
+        (sick, line), *others = [await connected(runtime) for _ in range(4)]
         await turns()
         push = Session._push
 
@@ -152,7 +154,7 @@ async def test_a_broken_session_ends_alone(models: Path, monkeypatch: pytest.Mon
 
 async def test_a_drain_is_not_turned_into_an_error_by_what_was_not_yet_read(models: Path) -> None:
     async with house(models) as runtime:
-        connection, transport = connected(runtime)
+        connection, transport = await connected(runtime)
         await turns()
         connection.data_received(message(Frames(0, [Frame(0.0, [Person(id="p1", kp=b"")])])))
         connection.drain(Draining("going", retry_after=1.0))  # before the intake has seen the bad one
@@ -164,7 +166,7 @@ async def test_a_drain_is_not_turned_into_an_error_by_what_was_not_yet_read(mode
 
 async def test_who_does_not_read_is_cut_off(models: Path) -> None:
     async with house(models, idle_seconds=1.0) as runtime:
-        connection, transport = connected(runtime)
+        connection, transport = await connected(runtime)
         connection.pause_writing()
         connection.data_received(message(Frames(0, FRAMES[:10])))
         await turns(20)
@@ -178,7 +180,7 @@ async def test_who_does_not_read_is_cut_off(models: Path) -> None:
 
 async def test_reading_goes_on_when_the_client_does(models: Path) -> None:
     async with house(models) as runtime:
-        connection, transport = connected(runtime)
+        connection, transport = await connected(runtime)
         connection.pause_writing()
         connection.data_received(message(Frames(0, FRAMES[:10])))
         await turns(20)
@@ -192,7 +194,7 @@ async def test_reading_goes_on_when_the_client_does(models: Path) -> None:
 
 async def test_who_drops_the_oldest_is_read_while_it_does_not_read(models: Path) -> None:
     async with house(models, queue_frames=16) as runtime:
-        connection, transport = connected(runtime, on_overload="drop_oldest")
+        connection, transport = await connected(runtime, on_overload="drop_oldest")
         connection.pause_writing()
         for begin in range(0, 90, 10):
             connection.data_received(message(Frames(begin, FRAMES[begin : begin + 10])))
@@ -214,7 +216,7 @@ async def test_who_drops_the_oldest_is_read_while_it_does_not_read(models: Path)
 
 async def test_flushes_cannot_be_dropped_so_too_many_of_them_are_not_read(models: Path) -> None:
     async with house(models, queue_frames=16) as runtime:
-        connection, transport = connected(runtime, on_overload="drop_oldest")
+        connection, transport = await connected(runtime, on_overload="drop_oldest")
         connection.pause_writing()
         connection.data_received(message(Frames(0, FRAMES[:4])))
         await turns()
@@ -232,7 +234,7 @@ async def test_flushes_cannot_be_dropped_so_too_many_of_them_are_not_read(models
 async def test_who_is_lost_while_it_does_not_read_gives_its_lanes_back(models: Path, policy: str) -> None:
     """Its last frames are scored all the same: it was told that it need not send them again, or asked for the end."""
     async with house(models, queue_frames=16) as runtime:
-        connection, _ = connected(runtime, on_overload=policy)
+        connection, _ = await connected(runtime, on_overload=policy)
         connection.data_received(message(Frames(0, FRAMES[:8])))
         await turns(20)
         assert runtime.model().scheduler.lanes == 1
@@ -259,7 +261,7 @@ async def test_bytes_may_come_in_any_pieces(models: Path, size: int) -> None:
     ]
     sent = b"".join(pieces)
     async with house(models) as runtime:
-        connection, transport = connected(runtime)
+        connection, transport = await connected(runtime)
         await turns()
         for at in range(0, len(sent), size):
             connection.data_received(sent[at : at + size])
@@ -274,8 +276,8 @@ async def test_bytes_may_come_in_any_pieces(models: Path, size: int) -> None:
 
 async def test_a_flood_waits_for_its_turn_and_nobody_for_it(models: Path) -> None:
     async with house(models) as runtime:
-        flood, line = connected(runtime)
-        neighbour, other = connected(runtime)
+        flood, line = await connected(runtime)
+        neighbour, other = await connected(runtime)
         await turns()
         other.written = b""
         flood.data_received(message(Keepalive()) * 20_000 + message(Frames(0, FRAMES[:10])))

@@ -36,7 +36,7 @@ async def test_a_job_forgotten_early_is_not_kept_by_its_timer(tmp_path: Path, ho
 
     async def work() -> weakref.ref[Any]:
         with board.arriving() as folder:
-            job = board.submit(Unreadable(), folder, cast(Any, None), None, None)
+            job = board.submit(Unreadable(), folder, cast(Any, None), None, None, "", lambda frames: None)
         assert job.task
         await job.task
         assert job.state == "failed"

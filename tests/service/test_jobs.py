@@ -189,7 +189,7 @@ def test_a_file_over_the_limit_is_refused_while_it_comes(server: ServerProcess, 
     if name == "declared":
         with socket.create_connection(("127.0.0.1", server.port)) as caller:  # the body never comes
             head = "".join(f"{key}: {value}\r\n" for key, value in headers.items())
-            caller.sendall(f"POST /v1/jobs HTTP/1.1\r\nHost: x\r\n{head}\r\n".encode())
+            caller.sendall(f"POST /v1/jobs HTTP/1.1\r\nHost: localhost\r\n{head}\r\n".encode())
             assert caller.recv(65_536).startswith(b"HTTP/1.1 413")
     else:
         answer = httpx.post(f"{server.url}/v1/jobs", content=content, headers=headers)
@@ -203,7 +203,8 @@ def test_an_upload_that_breaks_off_leaves_nothing(
 ) -> None:
     server = serve(job_folder=tmp_path, idle_seconds=1).ready()
     with socket.create_connection(("127.0.0.1", server.port)) as caller:
-        head = b"POST /v1/jobs HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 4000000\r\n\r\n"
+        head = b"POST /v1/jobs HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        head += b"Content-Length: 4000000\r\n\r\n"
         caller.sendall(head + b" " * 2_000_000)
         if how == "silent":
             assert caller.recv(65_536).startswith(b"HTTP/1.1 408")
@@ -217,7 +218,8 @@ def test_an_upload_that_breaks_off_leaves_nothing(
 def test_an_upload_that_drips_loses_its_place(serve: Callable[..., ServerProcess], tmp_path: Path) -> None:
     server = serve(job_folder=tmp_path, idle_seconds=1, upload_rate=1000, queued_jobs=1).ready()
     with socket.create_connection(("127.0.0.1", server.port)) as caller:
-        head = b"POST /v1/jobs HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 4000000\r\n\r\n"
+        head = b"POST /v1/jobs HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        head += b"Content-Length: 4000000\r\n\r\n"
         caller.sendall(head)
         caller.settimeout(0.1)
         answer, deadline = b"", time.monotonic() + PATIENCE

@@ -13,8 +13,8 @@ import pytest
 
 from servers import ServerProcess
 
-EXAMPLES = int(os.environ.get("POSELINE_FUZZ_EXAMPLES", "5"))
-PHASES = "coverage,fuzzing,stateful" if "POSELINE_FUZZ_EXAMPLES" in os.environ else "coverage,fuzzing"
+EXAMPLES = int(os.environ.get("POSELINE_FUZZ_EXAMPLES", "15"))
+PHASES = "coverage,fuzzing,stateful" if "POSELINE_FUZZ_EXAMPLES" in os.environ else "fuzzing"
 NO_END = {"queued_jobs": 100_000, "max_jobs": 100_000, "max_pending": 10**9}
 CHECKS = (
     "not_a_server_error",

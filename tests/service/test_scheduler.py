@@ -13,7 +13,7 @@ import pytest
 from poseline.errors import EngineFailure, Overloaded
 from poseline.resampling import GridFrame
 from poseline.segments import SegmentEvent
-from poseline_service.scheduler import InlineExecutor, Told
+from poseline_service.workers import InlineExecutor, Told
 from told_engine import Sink, add_up, batching, frame, opened
 
 

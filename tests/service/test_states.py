@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from poseline_service import states
 from poseline_service.errors import SessionExpired, Superseded, UnknownSession
-from poseline_service.states import MemoryStore, State
+from poseline_service.states import MemoryStore, RedisStore, State, StateStore
 
 KEYS = (b"key",)
 
@@ -82,3 +84,18 @@ async def test_what_is_over_is_forgotten_though_nobody_comes(monkeypatch: pytest
     now = 61.0
     store.tidy()
     assert store.bytes == 0
+
+
+@pytest.mark.parametrize("where", ["memory", "redis"])
+async def test_what_was_put_is_taken_once_and_in_time(where: str, redis: str) -> None:
+    store: StateStore = MemoryStore(1000) if where == "memory" else RedisStore(redis, 2.0)
+    await store.put("ticket:a", b"\x00a", 60.0)
+    await store.put("ticket:b", b"b", 0.05)
+    await asyncio.sleep(0.1)
+    assert [await store.take(name) for name in ("ticket:a", "ticket:a", "ticket:b", "ticket:c")] == [
+        b"\x00a",
+        None,
+        None,
+        None,
+    ]
+    await store.close()

@@ -1,4 +1,4 @@
-"""The workshop's commands: pretrain, finetune, evaluate, export; folds, measure, robustness, results, reproduce."""
+"""The workshop's commands: pretrain, finetune, evaluate, export; folds, measure, robustness, alarms, results, reproduce."""
 
 from __future__ import annotations
 
@@ -171,6 +171,24 @@ def robustness(
     if network:
         network.select(opened.manifest.look_ahead)
     found = bend(opened.manifest, open_scorer(opened), network, recordings(settings), settings.data.label_map)
+    output.write_text(json.dumps(rounded(found), indent=1) + "\n")
+    typer.echo(str(output))
+
+
+def alarms(
+    bundle: Annotated[Path, typer.Option(help="Bundle that answers.", exists=True)],
+    config: Annotated[Path, typer.Option(help="On which sets: results.yaml.", exists=True)] = RESULTS,
+    output: Annotated[Path, typer.Option(help="JSON file of the figures.")] = ROWS.parent / "alarms.json",
+) -> None:
+    """Measure how soon starts are told, and how often in vain, by when they are told."""
+    from poseline_training.results.alarms import measure as tell
+    from poseline_training.results.figures import rounded
+    from poseline_training.results.measure import recordings
+    from poseline_training.results.settings import ResultsSettings
+    from poseline_training.runtime import open_scorer
+
+    settings, opened = ResultsSettings.load(config), ModelBundle.open(bundle)
+    found = tell(settings, opened.manifest, open_scorer(opened), recordings(settings))
     output.write_text(json.dumps(rounded(found), indent=1) + "\n")
     typer.echo(str(output))
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from poseline.client import StreamClient
+from poseline.credentials import Credential
 from poseline.errors import ExtractionCancelled
 from poseline.keypoints import pack_keypoints
 from poseline.protocol import Frame, Person, ServerMessage, StreamOptions
@@ -45,19 +46,20 @@ def stream_live(
     options: StreamOptions | None = None,
     live: bool = True,
     keepalive: float = _KEEPALIVE,
+    credential: Credential | None = None,
     heard: Callable[[ServerMessage], None] = lambda message: None,
 ) -> None:
     """Until the source ends, or somebody interrupts: then what is open is closed, and told.
 
     source: a video file, `webcam[:N]` or a camera's URL. live: False looks at every picture, as fast as that goes.
-    keepalive: seconds without a picture after which the server is told that this is no end. heard: what is done with every
-    message of the server. Raises like `open_extraction` and `StreamClient`.
+    keepalive: seconds without a picture after which the server is told that this is no end. credential: as `StreamClient`'s.
+    heard: what is done with every message of the server. Raises like `open_extraction` and `StreamClient`.
     """
     kind, _ = kind_of(source)
     limits = ENDLESS if kind != "file" else PACED if live else None
     opened = open_extraction(source, model=model, people=people, limits=limits, egress=kind == "url", live=live)
     with opened as extraction:
-        asyncio.run(_stream(extraction, url, options, keepalive, heard))
+        asyncio.run(_stream(extraction, url, options, keepalive, credential, heard))
 
 
 async def _stream(
@@ -65,10 +67,18 @@ async def _stream(
     url: str,
     options: StreamOptions | None,
     keepalive: float,
+    credential: Credential | None,
     heard: Callable[[ServerMessage], None],
 ) -> None:
     coordinates = describe(COORDINATES)
-    client = StreamClient(url, layout=LAYOUT.name, coordinates=coordinates, options=options, fps=extraction.fps)
+    client = StreamClient(
+        url,
+        layout=LAYOUT.name,
+        coordinates=coordinates,
+        options=options,
+        fps=extraction.fps,
+        credential=credential,
+    )
     async with client:
         heard(client.started)
         asyncio.get_running_loop().add_signal_handler(signal.SIGINT, extraction.cancel)

@@ -28,16 +28,3 @@ export function hue(label) {
 
 /** What a user can do something about, in words for them; any other error is a bug. */
 export class Trouble extends Error {}
-
-/** JSON of our own server. Raises Trouble. */
-export async function ask(path) {
-  let response;
-  try {
-    response = await fetch(path);
-  } catch {
-    throw new Trouble("no connection to the server");
-  }
-  if (response.ok) return response.json();
-  const { detail } = await response.json().catch(() => ({}));
-  throw new Trouble(detail ?? `the server answered ${response.status}`);
-}

@@ -3,7 +3,8 @@
    The server tells how any layout becomes body16 (`to_body16`), so this page knows no layout. Axes and facing are turned as
    docs/protocol.md says; size and floor are guessed, for the eye alone. */
 
-import { ask, clamp } from "./page.js";
+import { clamp } from "./page.js";
+import { ask } from "./server.js";
 
 const TORSO = 0.5; // metres from pelvis to neck; what is far from it is in another unit
 const ANKLE = 0.085; // metres over the floor

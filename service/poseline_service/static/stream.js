@@ -1,5 +1,7 @@
 /* The socket to /v1/stream, and what it takes to go on with a session whose socket broke. */
 
+import { ask } from "./server.js";
+
 export const HOPELESS = new Set([1003, 1007, 1008, 1009, 4400, 4409, 4422]); // to come back would end the same way
 const GONE = new Set([4404, 4410]); // the server keeps the session no more: a new one it must be
 const ANSWERED = { flushed: "flush", "session.updated": "session.update", "session.closed": "session.close" };
@@ -21,9 +23,16 @@ export class Stream {
   }
 
   /** A socket, the first one or another: there the session goes on, if the server still keeps it. */
-  connect() {
-    const url = new URL("v1/stream", location.href.replace(/^http/, "ws"));
+  async connect() {
     this.behind = undefined;
+    const url = new URL("v1/stream", location.href.replace(/^http/, "ws"));
+    try { // a browser can give a socket no header: a ticket stands for the key
+      url.searchParams.set("ticket", (await ask("v1/stream/tickets", "POST")).ticket);
+    } catch ({ message }) {
+      if (!this.dropped) this.on.close(1006, message);
+      return;
+    }
+    if (this.dropped) return;
     this.socket = new WebSocket(url, ["poseline.v1.json"]);
     this.socket.onopen = () => this.write(this.started ? { type: "session.start", resume: this.claim } : this.first);
     this.socket.onmessage = ({ data }) => this.take(JSON.parse(data));
@@ -79,7 +88,7 @@ export class Stream {
   }
 
   write(message) {
-    if (this.socket.readyState === WebSocket.OPEN) this.socket.send(JSON.stringify(message));
+    if (this.socket?.readyState === WebSocket.OPEN) this.socket.send(JSON.stringify(message));
   }
 
   frames(frames) {
@@ -88,11 +97,13 @@ export class Stream {
   }
 
   get congested() {
-    return this.socket.bufferedAmount > 65_536;
+    return this.socket?.bufferedAmount > 65_536;
   }
 
   drop() {
     clearInterval(this.pulse);
+    this.dropped = true;
+    if (!this.socket) return;
     this.socket.onopen = this.socket.onmessage = this.socket.onclose = null;
     this.socket.close();
   }

@@ -468,6 +468,7 @@ def test_a_recorded_stream(tmp_path: Path) -> None:
         (['{"coordinates": {}}'], "missing required field `layout`"),
         (['{"layout": "coco17"}', "{"], "line 2: "),
         (['{"layout": "coco17"}', '{"t": 0, "people": [{"id": "a", "kp": []}]}'], "joint axis has 0 .*line 2, a"),
+        (['{"layout": "coco17"}', '{"t": 0, "people": [{"kp": []}]}'], "line 2: somebody has no id"),
         (['{"layout": "coco17"}', '{"t": 1, "people": []}', '{"t": 1, "people": []}'], "line 3: frames must rise"),
         (['{"layout": "coco17"}', '{"t": 1, "people": []}'], "nobody is seen"),
     ],

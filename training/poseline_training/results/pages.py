@@ -18,6 +18,8 @@ _MADE = "<!-- Made by `poseline results` from docs/results/ and training/configs
 
 _DRAW = {"points": plots.points, "look_ahead": plots.look_ahead, "reliability": plots.reliability}
 """Pictures of rows."""
+_DRAW_KEPT = {"robustness": robustness.plot, "alarms": plots.alarms}
+"""Pictures of a file of their own name."""
 _COLUMNS = {
     "operating": OPERATING,
     "calibration": CALIBRATION,
@@ -29,8 +31,8 @@ _COLUMNS = {
 
 
 def write_page(settings: ResultsSettings, folder: Path, output: Path) -> None:
-    """The page, and its pictures beside `folder`, which holds the rows; `folds/`, `robustness.json` and `giveaways.json` lie
-    beside it too."""
+    """The page, and its pictures beside `folder`, which holds the rows; `folds/`, `robustness.json`, `giveaways.json` and
+    `alarms.json` lie beside it too."""
     page = _Page(Rows(folder), folder.parent, output.parent, settings.aims)
     parts = ["# Results", _MADE, settings.words.strip()]
     for group in settings.groups:
@@ -72,14 +74,16 @@ class _Page:
                 return tables.robustness(self._read("robustness.json"))
             case "giveaways":
                 return tables.giveaways(self._read("giveaways.json"))
+            case "alarms":
+                return tables.alarms(self._read("alarms.json"))
             case columns:
                 return tables.of_figures(rows, names, of, _COLUMNS[columns])
 
     def picture(self, group: GroupSettings) -> str:
         path = self._kept / f"{re.sub(r'[^a-z0-9]+', '-', group.title.lower()).strip('-')}.png"
-        bent = self._read("robustness.json") if group.plot == "robustness" else None
-        if bent is not None:
-            robustness.plot(bent, path)
+        kept = self._read(f"{group.plot}.json") if group.plot in _DRAW_KEPT else None
+        if group.plot and kept is not None:
+            _DRAW_KEPT[group.plot](kept, path)
         elif group.plot in _DRAW and any(self._rows.get(name) for name in group.rows):
             _DRAW[group.plot](self._rows, group.rows, group.of[0], path)
         else:

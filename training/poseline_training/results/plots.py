@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from matplotlib.figure import Figure as Picture
 
@@ -74,4 +75,24 @@ def reliability(rows: Rows, names: Sequence[str], of: str, path: Path) -> None:
         axes.set(title=corpus, xlabel="top score", xlim=(0, 1), ylim=(0, 1))
     picture.axes[0].set_ylabel("share right")
     picture.suptitle(f"{row['name']}: frames, as many as a point is large", fontsize=9)
+    picture.savefig(path, dpi=100)
+
+
+def alarms(results: Mapping[str, Mapping[str, Mapping[str, Any]]], path: Path) -> None:
+    """Mean delay against false alarms an hour, a curve a rule with its thresholds beside the points, a panel a kind."""
+    kinds = list(next(iter(next(iter(results.values())).values())))
+    picture = Picture((4.6 * len(kinds), 3.8), layout="constrained")
+    for axes, kind in zip(picture.subplots(1, len(kinds), squeeze=False)[0], kinds, strict=True):
+        for colour, marker, (rule, points) in zip(_COLOURS, "os", results.items(), strict=False):
+            at = [(found[kind]["false_per_hour"], found[kind]["delay"]) for found in points.values()]
+            axes.plot(*zip(*at, strict=True), marker=marker, ms=4, color=colour, label=rule.replace("`", ""))
+            for (x, y), threshold in zip(at, points, strict=True):
+                axes.annotate(
+                    threshold.removeprefix("0") or "0", (x, y), xytext=(3, 3), textcoords="offset points", fontsize=7
+                )
+        axes.set(title=kind, xlabel="false alarms an hour")
+        axes.set_xlim(left=0)
+        axes.grid(color="#e4e6ea")
+    picture.axes[0].set_ylabel("mean delay, s")
+    picture.axes[0].legend(fontsize=8)
     picture.savefig(path, dpi=100)

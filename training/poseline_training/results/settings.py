@@ -33,6 +33,7 @@ Table = Literal[
     "folds",
     "robustness",
     "giveaways",
+    "alarms",
 ]
 
 
@@ -89,7 +90,7 @@ class GroupSettings(Settings):
     of: tuple[str, ...] = ("all",)
     rows: tuple[str, ...] = ()
     costs: bool = False
-    plot: Literal["points", "look_ahead", "reliability", "robustness"] | None = None
+    plot: Literal["points", "look_ahead", "reliability", "robustness", "alarms"] | None = None
 
 
 class ResultsSettings(Settings):

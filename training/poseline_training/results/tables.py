@@ -343,3 +343,36 @@ def giveaways(results: Mapping[str, Mapping[str, Any]] | None) -> str:
         "bridges of background",
     ]
     return table(header, lines)
+
+
+def alarms(results: Mapping[str, Mapping[str, Mapping[str, Any]]] | None) -> str:
+    """Every rule and threshold, a table for each kind of recording."""
+    if results is None:
+        return MISSING
+    header = [
+        "rule",
+        "threshold",
+        "false alarms",
+        "an hour",
+        "taken back",
+        "actions told",
+        "delay, s",
+        "of the told, s",
+        "F1@50",
+    ]
+    parts: list[str] = []
+    for kind in next(iter(next(iter(results.values())).values())):
+        lines = [
+            [
+                rule,
+                threshold,
+                str(found["false"]),
+                number(found["false_per_hour"], 0),
+                str(found["revoked"]),
+                *(number(found[key]) for key in ("told", "delay", "delay_told", "f1_50")),
+            ]
+            for rule, points in results.items()
+            for threshold, found in ((one, kinds[kind]) for one, kinds in points.items())
+        ]
+        parts += [f"**{kind.capitalize()}**", table(header, lines)]
+    return "\n\n".join(parts)

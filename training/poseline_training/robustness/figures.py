@@ -19,6 +19,7 @@ from poseline.formats.corpus import LabelledSequence
 from poseline.manifest import ModelManifest
 from poseline.online import open_converter
 from poseline.pose import PoseSequence
+from poseline.resampling import GridFrame
 from poseline.skeleton import Floats
 from poseline.stepping import StepScorer
 from poseline.whole import grid_frames, spans_of
@@ -144,8 +145,8 @@ def stream_side_by_side(
     manifest: ModelManifest, scorer: StepScorer, sequences: Sequence[LabelledSequence], label_map: Path | None
 ) -> list[StreamedSequence]:
     """What `stream_all` says, with as many recordings in the network's batch as the scorer has slots."""
-    spans = [_spans(manifest, one.poses) for one in sequences]
-    scored = iter(_scored(scorer, [span for some in spans for span in some], manifest.look_ahead))
+    found = spans_with_scores(manifest, scorer, sequences)
+    scored = iter([(scores, boundaries) for some in found for _, scores, boundaries in some])
 
     def score(poses: Floats) -> tuple[Floats, Floats]:
         scores, boundaries = next(scored)
@@ -154,11 +155,22 @@ def stream_side_by_side(
     return [stream(manifest, score, one, label_map, manifest.look_ahead) for one in sequences]
 
 
-def _spans(manifest: ModelManifest, poses: PoseSequence) -> list[list[Floats]]:
+def spans_with_scores(
+    manifest: ModelManifest, scorer: StepScorer, sequences: Sequence[LabelledSequence]
+) -> list[list[tuple[list[GridFrame], Floats, Floats]]]:
+    """The spans of each recording, and what the network answers to their frames and, last pose held, to at least
+    `look_ahead` more: scores (≥ T + L, 1 + K), boundaries (≥ T + L, 2)."""
+    spans = [_spans(manifest, one.poses) for one in sequences]
+    scored = iter(
+        _scored(scorer, [[frame.pose for frame in span] for some in spans for span in some], manifest.look_ahead)
+    )
+    return [[(span, *next(scored)) for span in some] for some in spans]
+
+
+def _spans(manifest: ModelManifest, poses: PoseSequence) -> list[list[GridFrame]]:
     """The recording's grid frames; wherever the grid begins anew, so does the network."""
     native = open_converter(manifest, poses.layout, poses.coordinates)(poses.joints, poses.confidence)
-    spans = spans_of(grid_frames(manifest, poses.timestamps, native))
-    return [[frame.pose for frame in span] for span in spans]
+    return spans_of(grid_frames(manifest, poses.timestamps, native))
 
 
 def _scored(scorer: StepScorer, spans: Sequence[list[Floats]], look_ahead: int) -> list[tuple[Floats, Floats]]:

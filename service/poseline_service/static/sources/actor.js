@@ -1,6 +1,6 @@
 /* The scripted actor: the only source whose true segments are known. */
 
-import { ask } from "../page.js";
+import { ask } from "../server.js";
 import { Recording } from "./recording.js";
 
 const SECONDS = 60;

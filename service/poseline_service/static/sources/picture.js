@@ -3,7 +3,8 @@
    One picture at a time is with the worker; those that come meanwhile are passed over, so the rate of poses is what the machine
    can do and the delay stays one picture. */
 
-import { $, ask, Trouble } from "../page.js";
+import { $, Trouble } from "../page.js";
+import { ask } from "../server.js";
 import { Body, Poses } from "../poses.js";
 
 const KEEP = 600; // seconds of poses kept for replay
