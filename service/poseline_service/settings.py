@@ -140,6 +140,11 @@ class ServiceSettings(BaseSettings):
     webhook_concurrency: int = Field(
         4, ge=1, le=64, description="Deliveries to one target at a time: a slow one takes no more of the server."
     )
+    webhook_rate: float = Field(
+        100.0,
+        gt=0,
+        description="Attempts begun a second, all targets together: each takes the event loop milliseconds.",
+    )
     webhook_timeout: float = Field(5.0, gt=0, description="Seconds for one attempt, look-up of the name included.")
     webhook_first_retry: float = Field(
         1.0, gt=0, description="Seconds until a failed delivery is tried again; doubled each time, give or take half."

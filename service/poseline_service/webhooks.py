@@ -72,6 +72,8 @@ class Webhooks:
         """Something may be."""
         self._senders: dict[str, Sender] = {}
         self._ending = False
+        self._turn = 0.0
+        """When the next attempt may begin, by the loop's clock."""
         self._running: set[asyncio.Task[None]] = set()
         self._workers: list[asyncio.Task[None]] = []
         self._resolving = ThreadPoolExecutor(2, thread_name_prefix="webhook-names")
@@ -205,9 +207,18 @@ class Webhooks:
         self._metrics.webhooks_waiting.labels(target).set(waiting)
         return taken
 
+    async def _wait_for_turn(self) -> None:
+        """So that a backlog takes no more of the event loop than its share."""
+        now = asyncio.get_running_loop().time()
+        begin = max(now, self._turn)
+        self._turn = begin + 1 / self._settings.webhook_rate
+        if begin > now:
+            await asyncio.sleep(begin - now)
+
     async def _deliver(self, one: Delivery) -> None:
         """One attempt, and what follows from it."""
         settings, attempts = self._settings, self._metrics.webhook_attempts
+        await self._wait_for_turn()
         try:
             try:
                 await self._senders[one.target].send(one)
