@@ -41,9 +41,10 @@ test: check pose               ## check, then every test
 bench: $(VENV)/.ready          ## speed: the engine beside its limit and its rivals, and the whole server
 	$(BIN)/poseline bench all
 
-soak: $(VENV)/.ready           ## SOAK_SECONDS=600: a server under churn must not grow; then one is killed under 200 live streams
+soak: $(VENV)/.ready           ## SOAK_SECONDS=600: a server under churn must not grow; then one is killed under 200 live streams, one attacked
 	$(BIN)/poseline bench soak --seconds $(SOAK_SECONDS) --json docs/performance/soak.json --plots docs/performance
 	$(BIN)/poseline bench kill
+	$(BIN)/poseline bench hostile --json docs/performance/hostile.json
 
 fuzz: $(VENV)/.ready           ## SEED=0: 100 000 messages of all that is wrong, beside streams that must not notice; then HTTP
 	$(BIN)/poseline bench fuzz --seed $(or $(SEED),0)

@@ -13,7 +13,8 @@ import typer
 
 def bench(
     what: Annotated[
-        Literal["engine", "server", "video", "all", "soak", "fuzz", "kill"], typer.Argument(help="What to measure.")
+        Literal["engine", "server", "video", "all", "hostile", "soak", "fuzz", "kill"],
+        typer.Argument(help="What to measure."),
     ] = "all",
     models: Annotated[Path, typer.Option(help="Folder of bundles.", envvar="POSELINE_MODELS")] = Path("models"),
     model: Annotated[
@@ -30,7 +31,7 @@ def bench(
 ) -> None:
     """Measure speed: the engine beside the same run's peak and beside its rivals, the whole server, and from a video to
     events. Or put a server to the proof: `soak`, a churn under which it must not grow; `fuzz`, clients that do everything
-    wrong; `kill`, its death under live streams."""
+    wrong; `hostile`, clients that mean harm, beside streams that are timed; `kill`, its death under live streams."""
     if what in ("soak", "fuzz", "kill"):
         _prove(what, models, model, json_, plots, seconds=seconds, messages=messages, seed=seed)
     elif what == "all":

@@ -20,16 +20,17 @@ from typing import Any, cast
 
 from websockets.frames import Frame, Opcode
 from websockets.http11 import Request
-from websockets.protocol import OPEN
+from websockets.protocol import CONNECTING, OPEN
 
 from poseline.codec import CODECS, JSON
 from poseline.errors import Draining, PoselineError
 from poseline_service.conversation import Conversation
 from poseline_service.errors import Silence
-from poseline_service.frames import BINARY, TEXT, RationedProtocol, framed, take_messages
+from poseline_service.frames import BINARY, HEAD, TEXT, RationedProtocol, frame_size, framed, take_messages
 from poseline_service.handshake import Visitor, admit, choose, refusal
 from poseline_service.logging import log
 from poseline_service.runtime import Runtime
+from poseline_service.turns import AT_ONCE
 
 _PING_SECONDS = 20.0
 """Between two pings, and until a silent peer counts as gone."""
@@ -68,7 +69,9 @@ class StreamConnection(asyncio.Protocol):
         self._visitor: Visitor | None = None
         self._conversation: Conversation | None = None
         """Once the visitor has been let in."""
-        self._between_messages = self._lost = False
+        self._unread = b""
+        """What came and was not yet its turn, or is not all of a frame."""
+        self._waits = self._lost = False
         self._fragments: list[bytes] = []
         self._text = False
         self._paused = self._unwritten = False
@@ -85,31 +88,61 @@ class StreamConnection(asyncio.Protocol):
         self._siblings.add(self)
 
     def data_received(self, data: bytes) -> None:
-        if self._between_messages:
-            messages, data = take_messages(data, self._settings.message_bytes)
+        self._unread += data
+        self._wait(not self._waits and self._read_share())
+
+    def _wait(self, more: bool) -> None:
+        """Where more has come than a share, it waits for its turn."""
+        if more:
+            self._waits = True
+            self._read_socket()
+            self._runtime.turns.add(self._next_share)
+
+    def _next_share(self) -> bool:
+        self._waits = self._read_share()
+        if not self._waits:
+            self._read_socket()
+        return self._waits
+
+    def _read_share(self) -> bool:
+        """As much of what has come as a turn allows; whether more of it could be read at once."""
+        data, left, limit = self._unread, AT_ONCE, self._settings.message_bytes
+        self._unread = b""
+        while data and left and not self._paused and not self._over:
+            messages: list[tuple[int, bytes]] = []
+            if self._protocol.state is not CONNECTING and not self._fragments:
+                messages, data = take_messages(data, limit, left)
             if messages:
+                left -= len(messages)
                 self._alive = monotonic()
                 for first, message in messages:
                     self._receive(first == TEXT, message)
-        if data:
-            self._parse(data)
+                continue
+            size = len(data) if self._protocol.state is CONNECTING else frame_size(data)
+            if len(data) < size <= limit + HEAD:  # a larger one is refused by its head
+                break
+            left -= 1
+            self._parse(data[:size])
+            data = data[size:]
+        if not self._over:
+            self._unread = data
         if self._visitor is not None:
             self._visitor.model.intake.hurry()
+        return not left and bool(self._unread)
+
+    @property
+    def _over(self) -> bool:
+        """Nothing that comes now is looked at."""
+        return self._lost or self._protocol.eof_sent
 
     def _parse(self, data: bytes) -> None:
-        """Whatever is not a whole message."""
+        """A handshake, or a frame that is not a whole message."""
         self._protocol.receive_data(data)
         for event in self._protocol.events_received():
             if isinstance(event, Request):
                 self._open(event)
             elif isinstance(event, Frame):
                 self._hear(event)
-        self._between_messages = (
-            self._conversation is not None
-            and self._protocol.state is OPEN
-            and not self._protocol.reader.buffer
-            and not self._fragments
-        )
         self.flush()
 
     def eof_received(self) -> None:
@@ -171,7 +204,6 @@ class StreamConnection(asyncio.Protocol):
         self._runtime.enter(self)
         session_id = self._conversation.session_id
         log.info("stream_opened", session_id=session_id, subprotocol=codec.subprotocol, owner=visitor.owner)
-        self._between_messages = not self._protocol.reader.buffer
         self.flush()
         self.hold(False)
 
@@ -231,11 +263,19 @@ class StreamConnection(asyncio.Protocol):
         if on == self._paused or self._lost:
             return
         self._paused = on
-        if on:
+        self._read_socket()
+        if not on:
+            self._heard = self._alive = monotonic()  # it was we who did not listen
+            self._wait(bool(self._unread) and not self._waits)
+
+    def _read_socket(self) -> None:
+        """Or not, as long as there is a reason."""
+        if self._lost or self._transport.is_closing():
+            return
+        if self._paused or self._waits:
             self._transport.pause_reading()
         else:
             self._transport.resume_reading()
-            self._heard = self._alive = monotonic()  # it was we who did not listen
 
     def end(self, code: int, reason: str) -> None:
         if self._ended is not None:

@@ -23,6 +23,8 @@ RATION, _SMALL = 256, 1024
 TEXT, BINARY = 0x81, 0x82
 """First byte of a final frame with opcode 1 or 2 and no extension."""
 _SHORT, _MEDIUM = 125, 126
+HEAD = 14
+"""Bytes before a client's payload, at most."""
 
 
 class RationedProtocol(ServerProtocol):
@@ -43,12 +45,25 @@ class RationedProtocol(ServerProtocol):
         super().recv_frame(frame)
 
 
-def take_messages(data: bytes, limit: int) -> tuple[list[tuple[int, bytes]], bytes]:
-    """The whole masked data messages at the beginning of `data`, of at most `limit` bytes each: first byte and payload. And
-    what is left: something else, or the beginning of something."""
+def frame_size(data: bytes) -> int:
+    """Bytes of the frame at the beginning of `data`, its head included; more than there are where that has not all come."""
+    if len(data) < 2:
+        return 2
+    masked, size = data[1] >> 7, data[1] & 0x7F
+    begin = 2 + 4 * masked
+    if size == _MEDIUM:
+        return begin + 2 + int.from_bytes(data[2:4]) if len(data) >= 4 else 4
+    if size > _SHORT:
+        return begin + 8 + int.from_bytes(data[2:10]) if len(data) >= 10 else 10
+    return begin + size
+
+
+def take_messages(data: bytes, limit: int, most: int) -> tuple[list[tuple[int, bytes]], bytes]:
+    """The whole masked data messages at the beginning of `data`, of at most `limit` bytes each and `most` in all: first byte
+    and payload. And what is left: something else, or the beginning of something."""
     messages: list[tuple[int, bytes]] = []
     at, end = 0, len(data)
-    while end - at >= 6:
+    while end - at >= 6 and len(messages) < most:
         first, size, begin = data[at], data[at + 1] - 0x80, at + 6
         if size == _MEDIUM and end - at >= 8:
             size, begin = data[at + 2] << 8 | data[at + 3], at + 8

@@ -12,7 +12,7 @@ A connection is counted until it is lost, also as the stream that it may become.
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable
 from functools import partial
 from http import HTTPStatus
@@ -41,6 +41,7 @@ class Guard:
         self.refused = metrics.connections_refused
         self._unanswered: set[GuardedConnection] = set()
         self._by_address: Counter[str] = Counter()
+        self._asked: deque[Callable[[], None]] = deque()
         self.connections = 0
         metrics.connections.set_function(lambda: self.connections)
 
@@ -75,6 +76,18 @@ class Guard:
     def upgraded(self, connection: GuardedConnection) -> None:
         """It is a stream now, and keeps time by itself."""
         self._unanswered.discard(connection)
+
+    def start(self, request: Callable[[], None]) -> None:
+        """Begin to answer, one request in each turn of the event loop: a hundred at once would stop every stream."""
+        self._asked.append(request)
+        if len(self._asked) == 1:
+            asyncio.get_running_loop().call_soon(self._start_next)
+
+    def _start_next(self) -> None:
+        request = self._asked.popleft()
+        if self._asked:
+            asyncio.get_running_loop().call_soon(self._start_next)
+        request()
 
     def tick(self, now: float) -> None:
         """To be called a few times a second, with the monotonic clock."""
@@ -181,7 +194,11 @@ class GuardedConnection(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._answering = cycle
-        super()._start_asgi_task(cycle, app)
+        self._guard.start(partial(self._start, cycle, app))
+
+    def _start(self, cycle: RequestResponseCycle, app: Any) -> None:
+        if not cycle.disconnected:
+            super()._start_asgi_task(cycle, app)
 
     def send_400_response(self, msg: str) -> None:
         self._hang_up()

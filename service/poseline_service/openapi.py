@@ -3,6 +3,7 @@ so that no second model of them exists; `poseline schemas` writes them down."""
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 from fastapi import FastAPI
@@ -76,7 +77,7 @@ def describe_wire(app: FastAPI) -> None:
         document["security"] = [{"bearer": []}, {}]
         return document
 
-    app.openapi = openapi
+    app.openapi = cache(openapi)
 
 
 def stream_schema() -> dict[str, Any]:

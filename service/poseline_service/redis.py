@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, cast
 
-from valkey.asyncio import BlockingConnectionPool, Valkey
+from valkey.asyncio import Valkey
 from valkey.exceptions import ValkeyError
 
 from poseline.errors import InputError
@@ -13,8 +13,6 @@ from poseline_service.errors import StoreUnavailable
 
 Script = Callable[[Sequence[str], Sequence[Any]], Awaitable[Any]]
 """(keys, arguments) → what the script returns. Raises StoreUnavailable."""
-_CONNECTIONS = 32
-"""To a server that speaks Redis' protocol: however many states are on their way, they take no more descriptors."""
 
 
 class Redis:
@@ -23,10 +21,7 @@ class Redis:
 
     def __init__(self, url: str, timeout: float) -> None:
         try:
-            sockets = {"socket_timeout": timeout, "socket_connect_timeout": timeout}
-            bounded = {"max_connections": _CONNECTIONS, "timeout": timeout}
-            pool = BlockingConnectionPool.from_url(url, **sockets, **bounded)  # pyright: ignore[reportUnknownMemberType]
-            self._client = Valkey.from_pool(pool)
+            self._client = Valkey.from_url(url, socket_timeout=timeout, socket_connect_timeout=timeout)
         except ValueError as error:
             raise InputError(f"POSELINE_STATE_URL: {error}") from None
 

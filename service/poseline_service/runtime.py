@@ -40,6 +40,7 @@ from poseline_service.scheduler import BatchScheduler
 from poseline_service.settings import ServiceSettings
 from poseline_service.states import open_store
 from poseline_service.tracks import Changes, LoadedModel
+from poseline_service.turns import Turns
 from poseline_service.webhooks import Webhooks
 from poseline_service.workers import InlineExecutor
 
@@ -76,6 +77,7 @@ class Runtime:
         self.metrics = Metrics()
         self.recordings = RecordingLocalizer(settings, self.metrics)
         self.bodies = HeldBodies(settings)
+        self.turns = Turns()
         self.jobs = JobBoard(settings.for_jobs(), self.metrics)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._drain: asyncio.Task[None] | None = None

@@ -43,7 +43,7 @@ async def test_an_operator_drains_a_server_that_stays(serve: Callable[..., Serve
     ):
         answer = admin(server, wrong)  # type: ignore[arg-type]
         assert (answer.status_code, answer.json()["code"]) == (401, "unauthorized")
-        assert answer.headers["www-authenticate"] == "Bearer"
+        assert answer.headers["www-authenticate"].startswith("Bearer")
     assert admin(server, method="GET").status_code == 405
     assert httpx.get(server.url + "/readyz").status_code == 200
     frames = frames_of(5, 64)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,6 +21,7 @@ from poseline_service.connection import StreamConnection
 from poseline_service.runtime import Runtime
 from poseline_service.sessions import Session
 from poseline_service.settings import ServiceSettings
+from servers import PATIENCE
 
 HANDSHAKE = (
     b"GET /v1/stream HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
@@ -52,6 +53,9 @@ class Transport:
 
     def close(self) -> None:
         self.closed = True
+
+    def is_closing(self) -> bool:
+        return self.closed or self.aborted
 
     def abort(self) -> None:
         self.aborted = True
@@ -240,3 +244,56 @@ async def test_who_is_lost_while_it_does_not_read_gives_its_lanes_back(models: P
         connection.connection_lost(None)
         await turns(40)
         assert runtime.model().scheduler.lanes == 0
+
+
+@pytest.mark.parametrize("size", [1, 7, 1000, 300_000])
+async def test_bytes_may_come_in_any_pieces(models: Path, size: int) -> None:
+    ping, half = WireFrame(Opcode.PING, b"?").serialize(mask=True), len(MSGPACK.encode(Frames(0, FRAMES[:40]))) // 2
+    whole = MSGPACK.encode(Frames(40, FRAMES[40:90]))
+    pieces = [
+        message(Frames(0, FRAMES[:40])),
+        WireFrame(Opcode.BINARY, whole[:half], fin=False).serialize(mask=True),
+        ping,
+        WireFrame(Opcode.CONT, whole[half:]).serialize(mask=True),
+        *[message(Keepalive())] * 50,
+        ping,
+        message(SessionClose()),
+    ]
+    sent = b"".join(pieces)
+    async with house(models) as runtime:
+        connection, transport = await connected(runtime)
+        await turns()
+        for at in range(0, len(sent), size):
+            connection.data_received(sent[at : at + size])
+            if size > 1000:
+                await turns()
+        await turns(50)
+        assert transport.written.count(WireFrame(Opcode.PONG, b"?").serialize(mask=False)) == 2
+        assert b"session.closed" in transport.written
+        assert (1000).to_bytes(2) in transport.written
+        connection.connection_lost(None)
+
+
+async def test_a_flood_waits_for_its_turn_and_nobody_for_it(models: Path) -> None:
+    async with house(models) as runtime:
+        flood, line = await connected(runtime)
+        neighbour, other = await connected(runtime)
+        await turns()
+        other.written = b""
+        flood.data_received(message(Keepalive()) * 20_000 + message(Frames(0, FRAMES[:10])))
+        assert not line.reading  # as long as there is more than a turn's share
+        neighbour.data_received(message(Frames(0, FRAMES[:10])))
+        await turns(20)
+        assert b"track.started" in other.written
+        assert not line.reading
+        assert b"track.started" not in line.written
+        await eventually(lambda: b"track.started" in line.written)
+        assert line.reading
+        for connection in (flood, neighbour):
+            connection.connection_lost(None)
+
+
+async def eventually(what: Callable[[], bool]) -> None:
+    async with asyncio.timeout(PATIENCE):
+        while not what():
+            await asyncio.sleep(0)

@@ -51,7 +51,7 @@ def strict(models: Path) -> Iterator[ServerProcess]:
 
 
 def request(line: str, *headers: str, body: bytes = b"") -> bytes:
-    return "\r\n".join((f"{line} HTTP/1.1", "Host: localhost", *headers, "", "")).encode() + body
+    return "\r\n".join((f"{line} HTTP/1.1", "Host: 127.0.0.1", *headers, "", "")).encode() + body
 
 
 GET = request("GET /livez")
