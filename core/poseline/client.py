@@ -85,6 +85,9 @@ _ANSWERS: dict[type[Any], type[ClientMessage]] = {
 _RETRY_CODES = frozenset({1001, 1005, 1006, 1011, 1012, 1013, 1015, 4408, 4429})
 """Close codes after which the session may be resumed."""
 _EXPIRED = 4401
+_TOO_FAST = 4429
+_HOPELESS = {"quota_exceeded"}
+"""What such a code also says, and waiting would not change soon."""
 _RETRY_ERRORS = {
     "overloaded",
     "draining",
@@ -142,6 +145,8 @@ class StreamClient:
         """How often the connection was made anew."""
         self._seq = 0
         self._last_heard = -1
+        self._over = False
+        """The last word was heard; however the socket is closed then."""
         self._unconfirmed: deque[_Sent] = deque()
         self._connected = asyncio.Event()
         self._heard: asyncio.Queue[ServerMessage | PoselineError | None] = asyncio.Queue()
@@ -234,11 +239,13 @@ class StreamClient:
         try:
             while True:
                 code, why = await self._listen()
-                if code == 1000 and why is None:
+                if self._over or (code == 1000 and why is None):
                     self._heard.put_nowait(None)
                     return
-                if code not in self._retry_codes:
+                if code not in self._retry_codes or (why and why.code in _HOPELESS):
                     raise why or ConnectionFailed(f"the stream was closed with {code}")
+                if code == _TOO_FAST:
+                    await asyncio.sleep(_FIRST_WAIT * (1 + random()))
                 await self._come_back(why)
         except PoselineError as error:  # whoever waits must hear of it
             self._connected.set()
@@ -264,6 +271,7 @@ class StreamClient:
         if message is not None and message.seq > self._last_heard:
             self._last_heard = message.seq
             self._confirm(message)
+            self._over = isinstance(message, SessionClosed)
             if not fatal:
                 self._heard.put_nowait(message)
         return message

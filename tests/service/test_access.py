@@ -244,6 +244,10 @@ async def test_who_expires_is_cut_and_goes_on_with_a_new_token(house: House) -> 
     assert said(heard) == undisturbed
 
 
+async def finals_of(client: StreamClient) -> list[Any]:
+    return said([message async for message in client])
+
+
 async def finals(ws: str, key: str) -> list[Any]:
     async with StreamClient(ws, coordinates=NATIVE, credential=key) as client:
         return said([message async for message in play(client, frames_of(5, 240), chunk=16)])
@@ -369,6 +373,11 @@ async def test_a_quota_is_of_frames_however_they_come(house: House) -> None:
     with pytest.raises(RemoteError) as told:
         localize(house.url, request_of(1, 60), key=key)
     assert told.value.code == "quota_exceeded"
+    async with StreamClient(house.ws, coordinates=NATIVE, credential=key) as client:
+        await client.send(frames_of(5, 60)[:50])
+        with pytest.raises(RemoteError, match="a day"):
+            await finals_of(client)
+    assert client.resumes == 0, "to come back would change nothing"
     async with connect(house.ws, additional_headers=bearer(key)) as socket:
         await started(socket)
         for n in (0, 30):
