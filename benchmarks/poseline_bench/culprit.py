@@ -51,7 +51,7 @@ def documented() -> tuple[frozenset[str], frozenset[int]]:
         text = DOCUMENT.read_text()
     except OSError:
         raise InputError("the fuzzer reads docs/protocol.md: it runs in a checkout") from None
-    _, _, closes = text.partition("| close code |")
+    _, _, closes = text.partition("\n| close | `error` codes |")
     return frozenset(re.findall(r"`(\w+)`", text)), frozenset(int(one) for one in re.findall(r"\b[14]\d{3}\b", closes))
 
 

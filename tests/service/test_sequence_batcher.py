@@ -291,7 +291,7 @@ async def test_cleanup_after_success_error_timeout_cancel_and_shutdown(serve: Ca
     tasks = server.metrics()["poseline_asyncio_tasks"]
 
     async def stream(last: str | None) -> ClientConnection:
-        socket = await connect(server.ws, compression=None)
+        socket = await connect(server.ws, compression=None, max_queue=None)  # nobody reads, and closes are to be heard
         await socket.send(START)
         await socket.send(encode(Frames(0, frames_of(3, 60))).decode())
         if last:
