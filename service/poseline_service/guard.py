@@ -17,6 +17,7 @@ from collections.abc import Callable
 from functools import partial
 from http import HTTPStatus
 from ipaddress import IPv6Address, ip_address
+from math import inf
 from secrets import token_hex
 from time import monotonic
 from typing import Any
@@ -93,6 +94,19 @@ class Guard:
         """To be called a few times a second, with the monotonic clock."""
         for connection in list(self._unanswered):
             connection.tick(now)
+        self._make_room()
+
+    def _make_room(self) -> None:
+        """Who has read nothing for longest is cut off, until what is left of all answers fits."""
+        left = {one: one.transport.get_write_buffer_size() for one in self._unanswered}
+        held = sum(left.values())
+        if held <= self.settings.unread_bytes:
+            return
+        for one in sorted(left, key=GuardedConnection.last_read):
+            one.cut_off("unread_bytes")
+            held -= left[one]
+            if held <= self.settings.unread_bytes:
+                return
 
 
 class GuardedConnection(HttpToolsProtocol):
@@ -115,6 +129,8 @@ class GuardedConnection(HttpToolsProtocol):
         self._upgraded = False
         self._answering: RequestResponseCycle | None = None
         """The request that is being answered; `cycle` is the newest that came, which may wait behind it."""
+        self._start_later: Callable[[], None] | None = None
+        """Begins to answer it, once the client has read what was said before."""
 
     # --- the transport's side -------------------------------------------------------------------------------------
 
@@ -165,6 +181,9 @@ class GuardedConnection(HttpToolsProtocol):
     def resume_writing(self) -> None:
         super().resume_writing()
         self._stuck_since = None
+        if self._start_later is not None:
+            self._guard.start(self._start_later)
+            self._start_later = None
 
     # --- the parser's side ----------------------------------------------------------------------------------------
 
@@ -211,7 +230,11 @@ class GuardedConnection(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._answering = cycle
-        self._guard.start(partial(self._start, cycle, app))
+        start = partial(self._start, cycle, app)
+        if self.flow.write_paused:
+            self._start_later = start
+        else:
+            self._guard.start(start)
 
     def _start(self, cycle: RequestResponseCycle, app: Any) -> None:
         if not cycle.disconnected:
@@ -241,17 +264,23 @@ class GuardedConnection(HttpToolsProtocol):
         elif self._owes_since is not None and now - self._owes_since > settings.head_seconds:
             self._give_up(TooSlow(f"a request's head must come within {settings.head_seconds:g} seconds"))
         if self._stuck_since is not None and now - self._stuck_since > settings.idle_seconds:
-            self._guard.refused.labels("not_reading").inc()
-            self._hang_up()
-            self.transport.abort()
+            self.cut_off("not_reading")
+
+    def last_read(self) -> float:
+        """The moment, on the monotonic clock, since which nothing of its answer was read; infinite where none waits."""
+        return inf if self._stuck_since is None else self._stuck_since
+
+    def cut_off(self, reason: str) -> None:
+        """Let go of it and of all that was not written yet, without a word."""
+        self._guard.refused.labels(reason).inc()
+        self._hang_up()
+        self.transport.abort()
 
     def _give_up(self, error: TooSlow) -> None:
         if self._awaits_head and self._head_bytes and not self._is_answering:
             self._refuse("slow_head", error)
         else:  # nothing was asked, or it was answered before all of it had come: there is nothing to say
-            self._guard.refused.labels("slow_head" if self._awaits_head else "slow_body").inc()
-            self._hang_up()
-            self.transport.abort()
+            self.cut_off("slow_head" if self._awaits_head else "slow_body")
 
     def _refuse(self, reason: str, error: PoselineError) -> None:
         self._guard.refused.labels(reason).inc()

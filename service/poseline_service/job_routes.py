@@ -139,22 +139,22 @@ async def result(request: Request, job_id: str, format: str = "json") -> Respons
     chosen = timeline_format(format)
     board = _runtime(request).jobs
     found = board.find(job_id, _owner(request))
-    body = await asyncio.to_thread(_written, found, board.result(found), format)
-    name = safe_name(found.name, found.id) + chosen.suffix
+    path, name = board.result(found), safe_name(found.name, found.id) + chosen.suffix
+    try:
+        if format == "json":  # the answer itself, which may be large: never whole in memory
+            status = await asyncio.to_thread(path.stat)
+            return FileResponse(path, media_type=chosen.media_type, filename=name, stat_result=status)
+        body = await asyncio.to_thread(_written, found, path, format)
+    except FileNotFoundError:  # forgotten in this very moment
+        raise UnknownJob("the job was forgotten") from None
     headers = {"Content-Disposition": f'attachment; filename="{name}"'}
     return Response(body, headers=headers, media_type=chosen.media_type)
 
 
 def _written(job: Job, path: Path, format: str) -> bytes:
-    """The answer itself as JSON; every other format through the timeline's writers."""
-    try:
-        answer = path.read_bytes()
-    except FileNotFoundError:  # forgotten in this very moment
-        raise UnknownJob("the job was forgotten") from None
-    if format == "json":
-        return answer
+    """Through the timeline's writers."""
     assert job.about is not None
-    return FORMATS[format].write(job.about(decode_response(answer)))
+    return FORMATS[format].write(job.about(decode_response(path.read_bytes())))
 
 
 @router.get(

@@ -158,6 +158,9 @@ class ServiceSettings(BaseSettings):
     all_body_bytes: int = Field(
         256 * 1024**2, ge=1024, description="Bytes of the bodies of all requests that are not answered yet."
     )
+    unread_bytes: int = Field(
+        256 * 1024**2, ge=1024, description="Bytes of all answers that were written and are not read yet."
+    )
     max_frames: int = Field(108_000, ge=1, description="Frames of all tracks of a request: one hour at 30 fps.")
 
     video_workers: int = Field(1, ge=1, le=64, description="Videos that are looked at at a time; each takes a core.")

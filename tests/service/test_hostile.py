@@ -183,6 +183,27 @@ async def test_who_does_not_read_the_answer_is_cut_off(strict: ServerProcess) ->
     raw.drop()
 
 
+async def test_answers_that_nobody_reads_have_a_bound_in_common(models: Path) -> None:
+    refused = 'poseline_connections_refused_total{reason="unread_bytes"}'
+    wanted = request("GET /demo/actor.json?seconds=120") * 8  # 11 MB, of which the system itself holds some
+    server = ServerProcess(models, unread_bytes=2_000_000)
+    held: list[Raw] = []
+    try:
+        server.ready()
+        while not server.metrics().get(refused):
+            assert len(held) < 40
+            held.append(await Raw.open(server.port, receive_buffer=4096))
+            await held[-1].send(wanted)
+            await asyncio.sleep(0.3)
+        assert len(held) > 1 == server.metrics()[refused]
+        assert len(answers(await held[0].rest())) < 8  # who has waited for longest
+    finally:
+        for one in held:
+            one.drop()
+        log = await asyncio.to_thread(server.stop)
+    assert "Traceback" not in log
+
+
 async def test_connections_have_a_limit_for_each_address_and_for_all(strict: ServerProcess) -> None:
     async with StreamClient(strict.ws, coordinates=NATIVE):  # a stream counts as long as it lives
         mine = [await Raw.open(strict.port) for _ in range(HERE - 1)]

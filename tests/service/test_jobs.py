@@ -51,6 +51,8 @@ def test_a_job_says_what_the_request_says(server: ServerProcess) -> None:
     assert status["created"] <= status["started"] <= status["finished"] < status["expires"]
     at_once = decode_response(httpx.post(f"{server.url}/v1/localize", content=BODY, headers=JSON).content)
     later = decode_response(httpx.get(f"{server.url}{path}/result").content)
+    part = httpx.get(f"{server.url}{path}/result", headers={"Range": "bytes=0-7"})  # read from its file, never whole
+    assert (part.status_code, len(part.content)) == (206, 8)
     assert at_once.segments
     assert (later.segments, later.duration, later.model) == (at_once.segments, at_once.duration, at_once.model)
     packed = accepted(submit(server, gzip.compress(BODY), Content_Encoding="gzip"))
