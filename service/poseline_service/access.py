@@ -8,10 +8,11 @@ page from elsewhere is the one stranger left, and told by `Origin` and `Host`.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from secrets import token_urlsafe
 from time import monotonic
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import msgspec
@@ -28,7 +29,10 @@ from poseline_service.settings import ServiceSettings, is_loopback
 from poseline_service.states import StateStore
 from poseline_service.tokens import TokenVerifier
 
+Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
 TICKET_SECONDS = 60.0
+_HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::\d+)?")
+"""A name or an address, and perhaps a port."""
 _LOOK_SECONDS = 2.0
 """Between two looks at the file of keys."""
 _MANY_ACCOUNTS = 4096
@@ -133,14 +137,15 @@ class Access:
         """Raises ForbiddenOrigin, ForbiddenHost."""
         if self.open and not self._is_ours(host):  # a name of somebody else's that leads here: DNS rebinding
             raise ForbiddenHost("a server without keys answers to its own machine's names alone")
-        if origin is None or origin in self._origins or urlsplit(origin).netloc == host:
+        if origin is None or origin in self._origins or origin in (f"http://{host}", f"https://{host}"):
             return
         raise ForbiddenOrigin(
             "pages of this origin may not speak to this server; POSELINE_ORIGINS names those that may"
         )
 
     def _is_ours(self, host: str) -> bool:
-        name = urlsplit(f"//{host}").hostname or ""
+        match = _HOST.fullmatch(host)
+        name = match[1].strip("[]").lower() if match else ""
         return name in self._hosts or is_loopback(name)
 
     # --- how much -------------------------------------------------------------------------------------------------
@@ -186,6 +191,12 @@ def _declared(let_in: Callable[..., Any]) -> Any:
     return Depends(let_in)
 
 
+def everybody(endpoint: Endpoint) -> Endpoint:
+    """A page or a file: nobody is asked who they are."""
+    setattr(endpoint, _SAYS, True)
+    return endpoint
+
+
 def every_route(app: FastAPI) -> Iterator[Any]:
     """All that is served over HTTP, those of included routers too: each has `path`, `methods`, and `dependant` where it is
     a route of FastAPI's."""
@@ -198,7 +209,8 @@ def check_declared(app: FastAPI) -> None:
     """Every route says who may call it, or the server does not start."""
     for route in every_route(app):
         dependant: Dependant | None = getattr(route, "dependant", None)
-        if dependant is not None and not any(hasattr(one.call, _SAYS) for one in dependant.dependencies):
+        calls = [one.call for one in dependant.dependencies] if dependant else [getattr(route, "endpoint", None)]
+        if not any(hasattr(call, _SAYS) for call in calls):
             raise AssertionError(f"{route.path} does not say who may call it")
 
 

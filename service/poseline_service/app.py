@@ -24,7 +24,7 @@ from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.staticfiles import StaticFiles
 
 from poseline.errors import PoselineError
-from poseline_service.access import check_declared, needs, rate_headers
+from poseline_service.access import check_declared, everybody, needs, rate_headers
 from poseline_service.job_routes import router as job_router
 from poseline_service.logging import log
 from poseline_service.openapi import describe_wire
@@ -99,7 +99,7 @@ def _add_page(app: FastAPI) -> None:
     for path in STATIC.rglob("*"):
         if path.is_file():
             name = "/" + path.relative_to(STATIC).as_posix().removesuffix("index.html")
-            app.add_route(name, partial(_page_file, path), methods=["GET"])
+            app.add_route(name, everybody(partial(_page_file, path)), methods=["GET"])
 
 
 async def _page_file(path: Path, request: Request) -> Response:
@@ -119,8 +119,8 @@ def _add_vision(app: FastAPI, folder: Path) -> None:
         response.headers["Cache-Control"] = "no-cache"
         return response
 
-    app.add_route("/vision", missing, methods=["GET"])
-    app.add_route("/vision/{path:path}", file, methods=["GET"])
+    app.add_route("/vision", everybody(missing), methods=["GET"])
+    app.add_route("/vision/{path:path}", everybody(file), methods=["GET"])
 
 
 @asynccontextmanager

@@ -187,9 +187,11 @@ class StreamConnection(asyncio.Protocol):
     async def _let_in(self, request: Request) -> None:
         try:
             visitor = await admit(self._runtime, request)
-        except PoselineError as error:
-            log.info("stream_refused", code=error.code)
-            self._protocol.send_response(refusal(error, request.path))
+        except Exception as error:
+            # A bug, too, must not leave a socket behind that nobody reads, counts or times.
+            problem = error if isinstance(error, PoselineError) else PoselineError(repr(error))
+            log.info("stream_refused", code=problem.code, exc_info=None if error is problem else error)
+            self._protocol.send_response(refusal(problem, request.path))
             self.flush()
             return
         response = self._protocol.accept(request)

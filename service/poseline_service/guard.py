@@ -106,8 +106,10 @@ class GuardedConnection(HttpToolsProtocol):
         self._left: Callable[[], None] | None = None
         self._heads = self._bodies = 0
         """Requests whose head, and whose body, has wholly come."""
+        self._parts = 0
+        """Of bodies, that have come."""
         self._head_bytes = 0
-        """Of a head that has not."""
+        """Of a head that has not wholly come; within a body, what came since its last part and is none of it."""
         self._owes_since: float | None = None
         self._stuck_since: float | None = None
         self._upgraded = False
@@ -142,14 +144,19 @@ class GuardedConnection(HttpToolsProtocol):
             data = data[room:]
 
     def _read(self, part: bytes) -> None:
-        before = self._heads, self._bodies
+        before = self._heads, self._bodies, self._parts
         super().data_received(part)
-        if not self._awaits_head or self._upgraded:
+        if self._upgraded:
             return
-        if before == (self._heads, self._bodies):  # else it began somewhere in this part, and may be twice as long
+        if before == (
+            self._heads,
+            self._bodies,
+            self._parts,
+        ):  # else it began within this part: it may be twice as long
             self._head_bytes += len(part)
         if self._head_bytes >= self._limit and not self.transport.is_closing():
-            self._refuse("head_bytes", HeadTooLarge(f"the request's head is larger than {self._limit} bytes"))
+            what = "head is" if self._awaits_head else "trailers or chunk extensions are"
+            self._refuse("head_bytes", HeadTooLarge(f"the request's {what} larger than {self._limit} bytes"))
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -174,6 +181,10 @@ class GuardedConnection(HttpToolsProtocol):
         self._owes_since = self._owes_since or monotonic()
         super().on_message_begin()
 
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self._awaits_head:  # else a trailer, which no proxy has looked at
+            super().on_header(name, value)
+
     def on_headers_complete(self) -> None:
         self._heads += 1
         self._head_bytes = 0
@@ -182,8 +193,14 @@ class GuardedConnection(HttpToolsProtocol):
             raise ValueError("too many requests at a time")  # which uvicorn answers as any request that is none
         super().on_headers_complete()
 
+    def on_body(self, body: bytes) -> None:
+        self._parts += 1
+        self._head_bytes = 0
+        super().on_body(body)
+
     def on_message_complete(self) -> None:
         self._bodies += 1
+        self._head_bytes = 0
         self._owes_since = None
         super().on_message_complete()
 
@@ -229,7 +246,7 @@ class GuardedConnection(HttpToolsProtocol):
             self.transport.abort()
 
     def _give_up(self, error: TooSlow) -> None:
-        if self._head_bytes and not self._is_answering:
+        if self._awaits_head and self._head_bytes and not self._is_answering:
             self._refuse("slow_head", error)
         else:  # nothing was asked, or it was answered before all of it had come: there is nothing to say
             self._guard.refused.labels("slow_head" if self._awaits_head else "slow_body").inc()

@@ -254,7 +254,7 @@ class Session:
         if len(frames) > limit:
             what = f"a message holds {len(frames)} frames, the limit is {limit}"
             raise TooLarge(what, param="frames", code="too_many_frames")
-        self._spend(len(frames))
+        self._spend(max(0, seq + len(frames) - max(seq, self._done_with + 1)))
         for number, frame in enumerate(frames, seq):
             if number <= self._done_with:  # sent again after a resume
                 self._drop("duplicate_frame")

@@ -152,11 +152,31 @@ def test_every_route_asks_who_comes(house: House, models: Path) -> None:
 
 
 def test_a_route_that_does_not_say_whom_it_serves_keeps_the_server_from_starting() -> None:
-    app, router = FastAPI(), APIRouter()
+    app, router = FastAPI(openapi_url=None), APIRouter()
     router.get("/v1/forgotten")(lambda: None)
     app.include_router(router)
     with pytest.raises(AssertionError, match="/v1/forgotten"):
         check_declared(app)
+    for add in (lambda app: app.add_route("/file", lambda request: None), lambda app: app.mount("/folder", FastAPI())):
+        app = FastAPI(openapi_url=None)
+        add(app)
+        with pytest.raises(AssertionError, match=r"/(file|folder)"):
+            check_declared(app)
+
+
+@pytest.mark.parametrize(
+    "header", ["Origin: http://[", "Origin: null", "Host: [", "Host: evil@localhost", "Host: localhost:x"]
+)
+async def test_a_header_that_makes_no_sense_is_refused_on_every_way_in(server: ServerProcess, header: str) -> None:
+    upgrade = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+    upgrade += "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+    host = "" if header.startswith("Host") else "Host: localhost\r\n"
+    for path, more in (("/v1/models", "Connection: close\r\n"), ("/v1/stream", upgrade)):
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        writer.write(f"GET {path} HTTP/1.1\r\n{host}{header}\r\n{more}\r\n".encode())
+        answer = await asyncio.wait_for(reader.read(), PATIENCE)
+        writer.close()
+        assert answer.startswith((b"HTTP/1.1 403", b"HTTP/1.1 400")), answer
 
 
 def test_a_scope_opens_its_routes_alone(house: House) -> None:

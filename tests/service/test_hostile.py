@@ -111,6 +111,8 @@ async def gone(server: ServerProcess) -> None:
     await asyncio.to_thread(server.wait_for_metric, "poseline_connections", 0)
 
 
+CHUNKED = request(POST[0], POST[1], "Transfer-Encoding: chunked", body=b"1\r\n{\r\n")
+
 LARGE = {
     "one header": request("GET /livez", "X: " + "x" * HEAD_BYTES),
     "many headers": request("GET /livez", *(f"X-{n}: y" for n in range(HEAD_BYTES // 8))),
@@ -118,6 +120,10 @@ LARGE = {
     "no end of it": b"GET /livez HTTP/1.1\r\nX: " + b"x" * (100 * HEAD_BYTES),
     "an upgrade": UPGRADE + b"X: " + b"x" * HEAD_BYTES + b"\r\n\r\n",
     "behind a body": request("POST /livez", "Content-Length: 3", body=b"abc" + b"GET /" + b"x" * (3 * HEAD_BYTES)),
+    "trailers": CHUNKED + b"0\r\n" + b"X: y\r\n" * HEAD_BYTES,
+    "a trailer without end": CHUNKED + b"0\r\nX: " + b"x" * (100 * HEAD_BYTES),
+    "a trailer's name without end": CHUNKED + b"0\r\n" + b"x" * (100 * HEAD_BYTES),
+    "a chunk extension without end": CHUNKED + b"1;" + b"x" * (100 * HEAD_BYTES),
 }
 
 
@@ -136,6 +142,18 @@ async def test_a_head_of_just_that_size_is_taken_in_any_pieces(strict: ServerPro
         for at in range(0, len(whole), size):
             await raw.send(whole[at : at + size])
         assert answers(await raw.rest()) == [(200, None)]
+
+
+async def test_a_trailer_is_no_header(strict: ServerProcess) -> None:
+    kind, end = "Content-Type: application/json", b"1\r\n{\r\n0\r\n"
+    chunked = ("POST /v1/localize", "Transfer-Encoding: chunked", "Connection: close")
+    for sent, told in (
+        (request(*chunked, body=end + kind.encode() + b"\r\n\r\n"), (415, "unsupported_media_type")),
+        (request(*chunked, kind, body=end + b"Content-Type: text/plain\r\n\r\n"), (400, "invalid_json")),
+    ):
+        raw = await Raw.open(strict.port)
+        await raw.send(sent)
+        assert answers(await raw.rest()) == [told]
 
 
 async def test_a_long_body_is_no_head(strict: ServerProcess) -> None:
