@@ -18,7 +18,6 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 from poseline.client import ConnectionFailed, StreamClient
-from poseline.errors import PoselineError
 from poseline.protocol import Frame, ServerMessage, SessionStarted
 
 T = TypeVar("T")
@@ -35,8 +34,8 @@ class SyncStreamClient:
         self._client = StreamClient(url, **options)
         self._timeout = timeout
         self._thread: Thread | None = None
-        self._heard: queue.SimpleQueue[ServerMessage | PoselineError | None] = queue.SimpleQueue()
-        self._over: PoselineError | None = ConnectionFailed("the stream is not open: use it in a with statement")
+        self._heard: queue.SimpleQueue[ServerMessage | Exception | None] = queue.SimpleQueue()
+        self._over: Exception | None = ConnectionFailed("the stream is not open: use it in a with statement")
         """Why nothing can be sent."""
 
     @property
@@ -101,9 +100,9 @@ class SyncStreamClient:
             heard = self._heard.get(timeout=patience)
         except queue.Empty:
             raise TimeoutError(f"no message within {patience:g} s") from None
-        if heard is None or isinstance(heard, PoselineError):
+        if heard is None or isinstance(heard, Exception):
             self._heard.put(heard)  # whoever asks again hears it again
-        if isinstance(heard, PoselineError):
+        if isinstance(heard, Exception):
             raise heard
         return heard
 
@@ -134,12 +133,12 @@ class SyncStreamClient:
 
     async def _listen(self) -> None:
         """Put down what is heard, and then, once, how it ended: also for who waits when the stream is left."""
-        end: PoselineError | None = None
+        end: Exception | None = None
         try:
             while (message := await self._client.receive()) is not None:
                 self._heard.put(message)
             self._over = ConnectionFailed("the session has ended")
-        except PoselineError as error:
+        except Exception as error:
             end = self._over = error
         except asyncio.CancelledError:
             end = self._over = ConnectionFailed("the stream was left")

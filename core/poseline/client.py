@@ -149,7 +149,7 @@ class StreamClient:
         """The last word was heard; however the socket is closed then."""
         self._unconfirmed: deque[_Sent] = deque()
         self._connected = asyncio.Event()
-        self._heard: asyncio.Queue[ServerMessage | PoselineError | None] = asyncio.Queue()
+        self._heard: asyncio.Queue[ServerMessage | Exception | None] = asyncio.Queue()
 
     async def __aenter__(self) -> StreamClient:
         self._socket = await self._connect()
@@ -197,7 +197,7 @@ class StreamClient:
     async def receive(self) -> ServerMessage | None:
         """The next message, None when the session has ended well. Raises RemoteError, ConnectionFailed."""
         heard = await self._heard.get()
-        if isinstance(heard, PoselineError):
+        if isinstance(heard, Exception):
             self._heard.put_nowait(heard)  # whoever asks again hears it again
             raise heard
         return heard
@@ -247,9 +247,10 @@ class StreamClient:
                 if code == _TOO_FAST:
                     await asyncio.sleep(_FIRST_WAIT * (1 + random()))
                 await self._come_back(why)
-        except PoselineError as error:  # whoever waits must hear of it
+        except Exception as error:  # whatever it is: whoever waits must hear of it
             self._connected.set()
             self._heard.put_nowait(error)
+            await self._socket.close()  # nobody reads it any more: who sends must not wait for its room
 
     async def _listen(self) -> tuple[int, PoselineError | None]:
         """Hear messages until the socket is closed: its close code, and what the server called an error."""
@@ -277,8 +278,12 @@ class StreamClient:
         return message
 
     async def _connect(self) -> ClientConnection:
-        """Raises RemoteError, ConnectionFailed."""
-        return await _connect(self._url, self.codec, await bearer(self._credential))
+        """Raises RemoteError, ConnectionFailed; that is also what a credential's function raises, whatever that was."""
+        try:
+            headers = await bearer(self._credential)
+        except Exception as error:
+            raise ConnectionFailed(f"the credential could not be had: {error!r}") from error
+        return await _connect(self._url, self.codec, headers)
 
     async def _greet(self, start: SessionStart) -> None:
         """Raises RemoteError, ConnectionFailed."""
@@ -310,8 +315,8 @@ class StreamClient:
                     raise why from error
                 if error.code not in _RETRY_ERRORS:
                     raise
-            if loop.time() > until:
-                raise why or ConnectionFailed("the session could not be resumed in time")
+                if loop.time() > until:
+                    raise why or ConnectionFailed("the session could not be resumed in time") from error
             await asyncio.sleep(random() * wait)
             wait = min(2 * wait, _LONGEST_WAIT)
         self.resumes += 1

@@ -106,6 +106,7 @@ class Runtime:
     async def start(self) -> None:
         """Load the network. Raises nothing: a damaged bundle is logged, and the server stays not ready."""
         settings, self._loop = self.settings, asyncio.get_running_loop()
+        self._heart = asyncio.create_task(self._beat(), name="heart")
         await self.webhooks.start()
         try:
             bundle, localizers, whole, worst, cost = await asyncio.to_thread(self._load)
@@ -123,7 +124,6 @@ class Runtime:
         self._model = LoadedModel(bundle, scheduler, intake, outlet, whole)
         self.load.expect(cost)
         self._watch(self._model)
-        self._heart = asyncio.create_task(self._beat(scheduler), name="heart")
         gc.freeze()  # what is here now stays: no collection need look at it again
         gc.set_threshold(*_COLLECTING)
         manifest = bundle.manifest
@@ -142,14 +142,16 @@ class Runtime:
         cost = _engine_cost(scorers[0], len(bundle.manifest.native.joints), settings.max_batch)
         return bundle, [OnlineLocalizer(bundle.manifest, scorer) for scorer in scorers], whole, worst, cost
 
-    async def _beat(self, scheduler: BatchScheduler) -> None:
-        """The heartbeat; for ever."""
+    async def _beat(self) -> None:
+        """The heartbeat; for ever, also of a server without a model: keys are withdrawn there, too."""
         while True:
-            due = monotonic() + _BEAT
+            model, due = self._model, monotonic() + _BEAT
             await asyncio.sleep(_BEAT)
             now = monotonic()
             self.access.tick(now)
-            self.load.beat(max(0.0, now - due), scheduler.accepted_live, scheduler.scored, scheduler.jobs)
+            if model is not None:  # from before: how late its loading made this heartbeat says nothing
+                scheduler = model.scheduler
+                self.load.beat(max(0.0, now - due), scheduler.accepted_live, scheduler.scored, scheduler.jobs)
             self.keeper.tidy()
             for stream in list(self._streams):
                 try:

@@ -26,7 +26,7 @@ ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES
 _LEEWAY = 30.0
 """Seconds that two clocks may differ by."""
 _ASK_AGAIN = 30.0
-"""Seconds after which the issuer is asked again for a key that it did not have."""
+"""Seconds after which the issuer is asked again for a key that it did not have, or at all where it failed."""
 _FRESH = 3600.0
 """Seconds after which its keys are asked for anew, so that one that it has withdrawn is forgotten."""
 _LARGEST = 1024 * 1024
@@ -76,18 +76,25 @@ class TokenVerifier:
             async with self._asking:
                 if monotonic() - self._asked_at > _ASK_AGAIN:
                     await self._ask()
+        if not self._keys:
+            wait = max(1.0, self._asked_at + _ASK_AGAIN - monotonic())
+            raise AuthorityUnavailable("the keys that tokens are checked by cannot be had", retry_after=wait)
         if name not in self._keys:
             raise Unauthorized("the token is signed with a key that its issuer does not publish")
         return self._keys[name]
 
     async def _ask(self) -> None:
-        """Raises AuthorityUnavailable where nothing is known yet; else what is known holds on."""
+        """Ask the issuer for its keys; where it fails, what is known holds on."""
         try:
             found = PyJWKSet.from_json(await self._fetch())
-        except (OSError, httpx.HTTPError, PyJWTError, ValueError) as error:
+        except (
+            OSError,
+            httpx.HTTPError,
+            PyJWTError,
+            ValueError,
+            AttributeError,
+        ) as error:  # the last: JSON, but no object
             log.warning("issuer_keys_unavailable", detail=str(error))
-            if not self._keys:
-                raise AuthorityUnavailable("the keys that tokens are checked by cannot be had") from None
         else:
             self._keys = {key.key_id or "": key for key in found.keys if key.algorithm_name in ALGORITHMS}
         self._asked_at = monotonic()

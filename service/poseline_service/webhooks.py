@@ -76,7 +76,8 @@ class Webhooks:
         """When the next attempt may begin, by the loop's clock."""
         self._running: set[asyncio.Task[None]] = set()
         self._workers: list[asyncio.Task[None]] = []
-        self._resolving = ThreadPoolExecutor(2, thread_name_prefix="webhook-names")
+        self._resolving = {name: ThreadPoolExecutor(1, f"webhook-names-{name}") for name in self._targets}
+        """A thread for each target: where one's name server does not answer, the others' names are looked up."""
 
     # --- what happens ---------------------------------------------------------------------------------------------
 
@@ -157,8 +158,10 @@ class Webhooks:
         if not self._targets:
             return
         context = await asyncio.to_thread(httpx.create_ssl_context)
-        lookup, timeout = lookup_in(self._resolving), self._settings.webhook_timeout
-        self._senders = {name: Sender(one, lookup, context, timeout) for name, one in self._targets.items()}
+        self._senders = {
+            name: Sender(one, lookup_in(self._resolving[name]), context, self._settings.webhook_timeout)
+            for name, one in self._targets.items()
+        }
         tasks = [self._store(), *(self._work(name) for name in self._targets)]
         self._workers = [asyncio.create_task(task, name="webhooks") for task in tasks]
 
@@ -271,4 +274,5 @@ class Webhooks:
         for sender in self._senders.values():
             await sender.close()
         await self._queue.close()
-        self._resolving.shutdown(wait=False, cancel_futures=True)
+        for resolving in self._resolving.values():
+            resolving.shutdown(wait=False, cancel_futures=True)

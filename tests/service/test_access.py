@@ -31,7 +31,9 @@ from poseline.remote import localize, play, stream_recording
 from poseline_service.access import check_declared, every_route
 from poseline_service.app import create_app
 from poseline_service.cli import read_settings
+from poseline_service.errors import Unauthorized
 from poseline_service.keys import StoredKey, new_key, read_keys, write_keys
+from poseline_service.runtime import Runtime
 from poseline_service.settings import ServiceSettings
 from servers import PATIENCE, ServerProcess
 
@@ -287,6 +289,22 @@ async def test_a_key_that_is_withdrawn_ends_what_it_opened(house: House) -> None
         write_keys(house.file, [one for one in read_keys(house.file) if one.name != "gone"])
         assert await closed(socket) == (4401, "token_expired")
     assert code_of(house.get("/v1/models", key)) == (401, "unauthorized")
+
+
+async def test_a_key_is_withdrawn_from_a_server_without_a_model_too(tmp_path: Path) -> None:
+    key, hashed = new_key("gone")
+    write_keys(tmp_path / "keys.json", [StoredKey("gone", hashed, ["jobs"])])
+    runtime = Runtime(ServiceSettings(models=tmp_path, keys=tmp_path / "keys.json"))
+    await runtime.start()
+    assert not runtime.ready
+    asking = httpx.Headers(bearer(key))
+    await runtime.access.admit(asking, "jobs")
+    write_keys(tmp_path / "keys.json", [])
+    with suppress(Unauthorized):  # the loop has no other end but that its time is over
+        async with asyncio.timeout(PATIENCE):
+            while await runtime.access.admit(asking, "jobs"):
+                await asyncio.sleep(0.1)
+    await runtime.stop()
 
 
 async def closed(socket: ClientConnection) -> tuple[int, str]:

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
@@ -15,11 +16,12 @@ from websockets.exceptions import ConnectionClosed
 from cutting import Relay
 from made_up import NATIVE, frames_of
 from poseline import protocol
+from poseline.blocking import SyncStreamClient
 from poseline.client import ConnectionFailed, StreamClient
-from poseline.codec import MSGPACK
+from poseline.codec import MSGPACK, Codec
 from poseline.protocol import Frame, Frames, Resume, SegmentFinal, SegmentRetracted, SegmentStarted, SessionStart
 from poseline.remote import play
-from servers import ServerProcess
+from servers import PATIENCE, ServerProcess
 from tiny_bundle import write_bundle
 
 LENGTH = 900
@@ -271,6 +273,51 @@ async def test_a_client_learns_that_its_session_is_gone(serve: Serve) -> None:
         with pytest.raises(ConnectionFailed, match="1006"):
             async for _ in client:
                 pass
+
+
+async def test_a_credential_that_is_not_to_be_had_is_asked_for_again(server: ServerProcess) -> None:
+    asked = 0
+
+    def credential() -> str:
+        nonlocal asked
+        asked += 1
+        if asked == 2:
+            raise OSError("the issuer sleeps")
+        return "good"
+
+    async with Relay(server.port) as line, StreamClient(line.ws, coordinates=NATIVE, credential=credential) as client:
+        line.cut()
+        async with asyncio.timeout(PATIENCE):
+            heard = [message async for message in play(client, frames_of(5, 60), chunk=5)]
+    assert (client.resumes, asked) == (1, 3)
+    assert isinstance(heard[-1], protocol.SessionClosed)
+
+
+class Puzzled(Codec):
+    """Understands how a session starts, and fails at what follows in a way that the client knows nothing of."""
+
+    def __init__(self) -> None:
+        super().__init__("json", msgspec.json, text=True)
+
+    def decode_server(self, data: bytes) -> protocol.ServerMessage | None:
+        message = super().decode_server(data)
+        if not isinstance(message, protocol.SessionStarted):
+            raise ZeroDivisionError
+        return message
+
+
+async def test_whatever_ends_the_reading_is_told(server: ServerProcess) -> None:
+    async with StreamClient(server.ws, coordinates=NATIVE, codec=Puzzled()) as client, asyncio.timeout(PATIENCE):
+        await client.flush()
+        for _ in range(2):
+            with pytest.raises(ZeroDivisionError):
+                await client.receive()
+        await client.send(frames_of(5, 10))
+    with SyncStreamClient(server.ws, coordinates=NATIVE, codec=Puzzled(), timeout=PATIENCE) as stream:
+        stream.flush()
+        for ask in (stream.receive, stream.receive, stream.flush):
+            with pytest.raises(ZeroDivisionError):
+                ask()
 
 
 async def test_another_model_does_not_go_on(serve: Serve, redis: str, tmp_path: Path) -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import socket
+import threading
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +23,11 @@ from poseline.client import RemoteError, StreamClient
 from poseline.codec import encode
 from poseline.remote import play
 from poseline.webhooks import KINDS, new_secret
+from poseline_service.metrics import Metrics
+from poseline_service.settings import ServiceSettings
+from poseline_service.webhooks import Webhooks
 from receiving import Receiver
-from servers import ServerProcess, free_ports
+from servers import PATIENCE, ServerProcess, free_ports
 
 SECRET = new_secret()
 SOON = {"webhook_first_retry": 0.05, "webhook_last_retry": 0.2}
@@ -194,3 +200,41 @@ async def test_who_stops_sends_what_can_be_sent(
         receiver.wait_for(lambda: len(receiver.taken) >= len(event_ids(heard)))
     assert sorted(receiver.ids()) == sorted(event_ids(heard))
     assert "webhook_given_up" not in said
+
+
+async def test_a_name_that_is_looked_up_for_long_holds_up_no_other_target(
+    receiver: Receiver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The system's resolver, but for one name whose name server does not answer."""
+    asked, answered = threading.Event(), threading.Event()
+    real = socket.getaddrinfo
+
+    def getaddrinfo(host: Any, *args: Any, **kwargs: Any) -> Any:
+        if host == "stuck.invalid":
+            asked.set()
+            assert answered.wait(PATIENCE)
+        return real(host, *args, **kwargs)
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    tables = {
+        "stuck": {"url": "http://stuck.invalid/"},
+        "good": {"url": receiver.url.replace("127.0.0.1", "localhost")},
+    }
+    path = targets(tmp_path, **{name: one | {"events": ["job.finished"]} for name, one in tables.items()})
+    webhooks = Webhooks(ServiceSettings(webhooks=path), Metrics())
+    await webhooks.start()
+    try:
+        for n, name in enumerate(["stuck", "stuck", "stuck", "good"]):
+            never = dict.fromkeys(("source", "started", "finished", "expires", "error"))
+            job = protocol.JobStatus(
+                id=str(n), kind="video", state="failed", progress=0, created=datetime.now(UTC), **never
+            )
+            webhooks.of_job([name], "")(job)
+            await asyncio.to_thread(asked.wait, PATIENCE)
+        async with asyncio.timeout(PATIENCE):
+            while not receiver.taken:
+                await asyncio.sleep(0.02)
+        assert not answered.is_set()
+    finally:
+        answered.set()
+        await webhooks.stop()
