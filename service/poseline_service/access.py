@@ -43,7 +43,7 @@ class Access:
     """One server's doorkeeper. Raises InputError for a file of keys that cannot be used."""
 
     def __init__(self, settings: ServiceSettings, store: StateStore, metrics: Metrics) -> None:
-        allowance = Allowance(settings.key_sessions, settings.key_requests_per_minute)
+        allowance = Allowance(settings.key_sessions, settings.key_requests_per_minute, jobs=settings.key_jobs)
         self._keys = KeyRing(settings.keys, allowance) if settings.keys else None
         self._tokens = None
         if settings.jwks is not None:

@@ -13,7 +13,7 @@ from secrets import token_hex
 from time import monotonic
 from typing import Protocol
 
-from msgspec import UNSET, structs
+from msgspec import UNSET
 
 from poseline import protocol
 from poseline.codec import Codec
@@ -225,7 +225,7 @@ class Conversation:
             self._forget()
         else:
             self._parted = True
-            session.park(partial(keeper.leave, holding.name))
+            session.park(partial(keeper.leave, holding))
 
     def _forget(self) -> None:
         """The session is over, and nobody will come back."""
@@ -234,7 +234,7 @@ class Conversation:
         self._parted = True
         self._session.close()
         self._holding.forget()
-        self._runtime.keeper.leave(self._holding.name)
+        self._runtime.keeper.leave(self._holding)
 
     def cut(self, error: PoselineError) -> None:
         """Leave the connection; the session is kept."""
@@ -262,7 +262,7 @@ class Conversation:
 
     def _saved(self, error: PoselineError) -> None:
         assert self._holding is not None
-        self._runtime.keeper.leave(self._holding.name)
+        self._runtime.keeper.leave(self._holding)
         self.end(close_code(error), error.code)
 
     def tick(self, now: float) -> None:
@@ -290,9 +290,12 @@ class Conversation:
         self.cut(Superseded("this session goes on over another connection"))
 
     def status(self) -> protocol.SessionStatus:
-        """What its owner may see of the session, the newest finals included."""
         assert self._session is not None  # it is entered with its session
-        return structs.replace(self._session.status(), finals=self._outbox.finals)
+        return self._session.status()
+
+    @property
+    def finals(self) -> list[protocol.SegmentFinal]:
+        return self._outbox.finals
 
     def delete(self) -> None:
         """The session's owner does not want it any more: what was accepted is told, and nothing is kept."""

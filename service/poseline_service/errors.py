@@ -161,6 +161,10 @@ class TooManySessions(RateLimited):
     code = "too_many_sessions"
 
 
+class TooManyJobs(RateLimited):
+    code = "too_many_jobs"
+
+
 class QuotaExceeded(RateLimited):
     code = "quota_exceeded"
 

@@ -65,7 +65,8 @@ async def submit(
     form = _form(request)
     if form is None:
         check_video(settings)
-    with runtime.jobs.arriving() as folder:
+    account = runtime.access.account(request.state.principal)
+    with runtime.jobs.arriving(_owner(request), account.allowance.jobs) as folder:
         limit = settings.video_bytes if form is None else settings.job_bytes
         patience = Patience(settings.idle_seconds, settings.upload_rate)
         upload = await receive(request, folder, UPLOAD, limit, patience)
@@ -74,8 +75,7 @@ async def submit(
             source = VideoSource(settings.for_jobs(), _wanted(upload, people, model), upload.digest)
         else:
             source = RecordingSource(settings.for_jobs(), form, upload.digest)
-        spend = runtime.access.account(request.state.principal).spend
-        job = runtime.jobs.submit(source, folder, model, upload.source, key, _owner(request), spend, told)
+        job = runtime.jobs.submit(source, folder, model, upload.source, key, _owner(request), account.spend, told)
     answer = _told(job, 202)
     answer.headers["Location"] = f"/v1/jobs/{job.id}"
     return answer

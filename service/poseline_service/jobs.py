@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -28,7 +29,7 @@ from poseline.codec import encode
 from poseline.errors import Draining, Overloaded, PoselineError
 from poseline.protocol import JobError, JobKind, JobState, JobStatus, LocalizeResponse
 from poseline.timeline import Timeline, effective_thresholds, source_rate
-from poseline_service.errors import IdempotencyConflict, NoResult, ResultPending, UnknownJob
+from poseline_service.errors import IdempotencyConflict, NoResult, ResultPending, TooManyJobs, UnknownJob
 from poseline_service.logging import log
 from poseline_service.metrics import Metrics
 from poseline_service.playback import RecordingLocalizer
@@ -125,7 +126,7 @@ class JobBoard:
         self._disk = Budget(settings.job_disk_bytes, settings.retry_after, "files of all jobs")
         self._jobs: dict[str, Job] = {}
         self._keys: dict[tuple[str, str], Job] = {}
-        self._arriving = 0
+        self._arriving = Counter[str]()
         self._closed: Draining | None = None
         self._turns = {"video": asyncio.Semaphore(settings.video_workers), "recording": asyncio.Semaphore(1)}
         self._changes = Changes()
@@ -137,19 +138,25 @@ class JobBoard:
     # --- coming in ------------------------------------------------------------------------------------------------
 
     @contextmanager
-    def arriving(self) -> Generator[JobFolder]:
-        """A folder for a new job's upload, removed at the end unless a job has taken it. Raises Overloaded, Draining."""
+    def arriving(self, owner: str, limit: int | None = None) -> Generator[JobFolder]:
+        """A folder for a new job's upload, removed at the end unless a job has taken it.
+
+        limit: of the owner's jobs that wait, this one included. Raises TooManyJobs, Overloaded, Draining.
+        """
         self._check_open()
-        waiting = self._arriving + sum(job.state == "queued" for job in self._jobs.values())
-        if waiting >= self._settings.queued_jobs:
-            what = f"{waiting} jobs are waiting, the limit is {self._settings.queued_jobs}"
+        waiting = self._arriving + Counter(job.owner for job in self._jobs.values() if job.state == "queued")
+        if limit is not None and waiting[owner] >= limit:
+            what = f"{waiting[owner]} jobs of this caller are waiting, the limit is {limit}"
+            raise TooManyJobs(what, retry_after=self._settings.retry_after)
+        if waiting.total() >= self._settings.queued_jobs:
+            what = f"{waiting.total()} jobs are waiting, the limit is {self._settings.queued_jobs}"
             raise Overloaded(what, retry_after=self._settings.retry_after)
         folder = JobFolder(Path(tempfile.mkdtemp(dir=self._workplace.path)), self._disk)
-        self._arriving += 1
+        self._arriving[owner] += 1
         try:
             yield folder
         finally:
-            self._arriving -= 1
+            self._arriving -= Counter([owner])  # keeps no zeros
             if not any(job.folder is folder for job in self._jobs.values()):
                 folder.remove()
 
@@ -185,10 +192,10 @@ class JobBoard:
         return job
 
     def _make_room(self) -> None:
-        """Forget the oldest of those that are over; the waiting and running are fewer than may be kept."""
-        over = [job for job in self._jobs.values() if job.over]
-        for job in over[: max(0, len(self._jobs) + 1 - self._settings.max_jobs)]:
-            self._forget(job)
+        """Of those that are over, forget the oldest of the owner who keeps most of them: nobody crowds out others'."""
+        while len(self._jobs) >= self._settings.max_jobs and (over := [job for job in self._jobs.values() if job.over]):
+            ((most, _),) = Counter(job.owner for job in over).most_common(1)
+            self._forget(next(job for job in over if job.owner == most))
 
     # --- asking ---------------------------------------------------------------------------------------------------
 

@@ -13,13 +13,14 @@ from datetime import UTC, datetime
 from hashlib import sha256
 from secrets import token_urlsafe
 from typing import Any, Protocol
+from weakref import WeakValueDictionary
 
-from msgspec import UNSET, DecodeError, Struct, msgpack
+from msgspec import DecodeError, Struct, msgpack
 from msgspec.structs import replace
 
 from poseline.codec import CODECS
 from poseline.errors import PoselineError, StateError
-from poseline.protocol import Resume, SessionStart, SessionStatus
+from poseline.protocol import Resume, SegmentFinal, SessionStart, SessionStatus
 from poseline.sealing import seal, unseal
 from poseline_service.account import Books
 from poseline_service.errors import SessionExpired, StoreUnavailable, UnknownSession
@@ -27,7 +28,7 @@ from poseline_service.logging import log
 from poseline_service.metrics import Metrics
 from poseline_service.outbox import OutboxState, finals_in
 from poseline_service.people import PeopleState
-from poseline_service.states import State, StateStore
+from poseline_service.states import State, StateStore, not_resumable
 from poseline_service.tracks import TrackState
 
 _KIND = "session 5"
@@ -64,7 +65,12 @@ class Holder(Protocol):
         ...
 
     def status(self) -> SessionStatus:
-        """What its owner may see, the finals that are kept included."""
+        """What its owner may see, but for the finals."""
+        ...
+
+    @property
+    def finals(self) -> list[SegmentFinal]:
+        """The newest that were told."""
         ...
 
     def delete(self) -> None:
@@ -92,7 +98,7 @@ class Holding:
         return key in self._keys
 
     def confirm(self) -> None:
-        """The client has its new token: the former one is good no more from the next save on."""
+        """The client has its new token: the former one is good no more, in a store that others use from the next save on."""
         self._keys = self._keys[:1]
 
     def save(self, session: SavedSession, told: Callable[[PoselineError | None], None]) -> None:
@@ -127,6 +133,7 @@ class Keeper:
         self.seconds = seconds
         self._metrics = metrics
         self._live: dict[str, tuple[Holding, Holder, asyncio.Event]] = {}
+        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._tasks: set[asyncio.Task[None]] = set()
 
     @property
@@ -138,24 +145,39 @@ class Keeper:
         return Holding(self, name, owner, 1, None)
 
     async def resume(self, asked: Resume, owner: str) -> tuple[Holding, SavedSession]:
-        """Take a session over, from another connection of this process if there is one. Raises UnknownSession,
-        SessionExpired, StoreUnavailable."""
+        """Take a session over, from another connection of this process if there is one. Who does not `enter` it in the same
+        turn of the loop leaves it to the next to come. Raises UnknownSession, SessionExpired, StoreUnavailable."""
         name, key = asked.session_id, _hashed(asked.token, owner)
-        if (live := self._live.get(name)) and live[0].admits(key):
+        async with self._turn(name):
+            live = self._live.get(name)
+            admitted = live is not None and live[0].admits(key)
+            if live and not admitted and not self.durable:  # what rests in memory is older, and so are its keys
+                raise not_resumable(name)
+            if admitted:
+                await self._supersede(name)
+            epoch, content = await self._store.claim(name, key)
+            await self._supersede(name)  # it went on elsewhere: who holds it here did not know, and saves no more
+            return Holding(self, name, owner, epoch, key), _opened(name, content)
+
+    async def _supersede(self, name: str) -> None:
+        if live := self._live.get(name):
             _, holder, left = live
             holder.supersede()
             await left.wait()
-        epoch, content = await self._store.claim(name, key)
-        saved = _opened(name, content)
-        return Holding(self, name, owner, epoch, key), saved
+
+    def _turn(self, name: str) -> asyncio.Lock:
+        """Who resumes or deletes a session does so alone."""
+        return self._turns.setdefault(name, asyncio.Lock())
 
     def enter(self, holding: Holding, holder: Holder) -> None:
         """It goes on over a connection of this process."""
+        assert holding.name not in self._live
         self._live[holding.name] = holding, holder, asyncio.Event()
 
-    def leave(self, name: str) -> None:
+    def leave(self, holding: Holding) -> None:
         """It goes on no more; what was to be saved has been."""
-        if live := self._live.pop(name, None):
+        if (live := self._live.get(holding.name)) and live[0] is holding:
+            del self._live[holding.name]
             live[2].set()
 
     # --- for its owner --------------------------------------------------------------------------------------------
@@ -166,13 +188,13 @@ class Keeper:
         found = {one.session_id: one for one in kept}
         for holding, holder, _ in self._live.values():
             if holding.owner == owner:
-                found[holding.name] = replace(holder.status(), finals=UNSET)
+                found[holding.name] = holder.status()
         return sorted(found.values(), key=lambda one: one.created, reverse=True)
 
     async def find(self, name: str, owner: str) -> SessionStatus:
         """With the finals that are kept. Raises UnknownSession, SessionExpired, StoreUnavailable."""
         if (live := self._live.get(name)) and live[0].owner == owner:
-            return live[1].status()
+            return replace(live[1].status(), finals=live[1].finals)
         if (kept := await self._store.read(name, owner)) is None:
             raise _unknown(name)
         saved = _opened(name, kept[0])
@@ -181,19 +203,20 @@ class Keeper:
 
     async def delete(self, name: str, owner: str) -> None:
         """End it, if it is open here, and keep nothing of it anywhere. Raises UnknownSession, StoreUnavailable."""
-        live = self._live.get(name)
-        here = live is not None and live[0].owner == owner
-        if live and here:
-            _, holder, left = live
-            holder.delete()
-            try:
-                async with asyncio.timeout(_LAST_WORDS):
+        async with self._turn(name):
+            live = self._live.get(name)
+            here = live is not None and live[0].owner == owner
+            if live and here:
+                _, holder, left = live
+                holder.delete()
+                try:
+                    async with asyncio.timeout(_LAST_WORDS):
+                        await left.wait()
+                except TimeoutError:  # it does not read what it is told
+                    holder.abandon()
                     await left.wait()
-            except TimeoutError:  # it does not read what it is told
-                holder.abandon()
-                await left.wait()
-        if not (await self._store.delete(name, owner) or here):
-            raise _unknown(name)
+            if not (await self._store.delete(name, owner) or here):
+                raise _unknown(name)
 
     # --- on the way to the store ----------------------------------------------------------------------------------
 

@@ -36,6 +36,7 @@ class StoredKey(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=T
     sessions: int | None = None
     requests_per_minute: int | None = None
     frames_per_day: int | None = None
+    jobs: int | None = None
 
 
 class _File(Struct, frozen=True, forbid_unknown_fields=True):
@@ -68,7 +69,7 @@ def check_key(key: StoredKey, where: str) -> None:
         raise InputError(f"{where}: hash is no SHA-256 in hex", param="keys")
     if key.expires is not None and key.expires.tzinfo is None:
         raise InputError(f"{where}: expires has no time zone", param="keys")
-    for limit in (key.sessions, key.requests_per_minute, key.frames_per_day):
+    for limit in (key.sessions, key.requests_per_minute, key.frames_per_day, key.jobs):
         if limit is not None and limit < 1:
             raise InputError(f"{where}: a limit is at least 1, or left out", param="keys")
 

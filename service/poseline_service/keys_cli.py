@@ -28,6 +28,7 @@ def keys(
     sessions: Annotated[int | None, typer.Option(help="Streams open at a time.", min=1)] = None,
     requests_per_minute: Annotated[int | None, typer.Option(help="Requests and handshakes.", min=1)] = None,
     frames_per_day: Annotated[int | None, typer.Option(help="Frames to be scored; else any number.", min=1)] = None,
+    jobs: Annotated[int | None, typer.Option(help="Jobs waiting at a time.", min=1)] = None,
 ) -> None:
     """Make, list and revoke API keys. A key is shown once, when it is made; the file holds its hash."""
     known = read_keys(file) if file.exists() or action != "new" else []
@@ -47,16 +48,16 @@ def keys(
     secret, hashed = new_key(name)
     expires = None if days is None else datetime.now(UTC) + timedelta(days=days)
     chosen = [scope.strip() for scope in scopes.split(",") if scope.strip()]
-    stored = StoredKey(name, hashed, chosen, expires, sessions, requests_per_minute, frames_per_day)
+    stored = StoredKey(name, hashed, chosen, expires, sessions, requests_per_minute, frames_per_day, jobs)
     check_key(stored, f"key {name!r}")
     write_keys(file, [*known, stored])
     typer.echo(secret)
 
 
 def _show(known: list[StoredKey]) -> None:
-    table = Table("key", "scopes", "expires", "streams", "requests a minute", "frames a day")
+    table = Table("key", "scopes", "expires", "streams", "requests a minute", "frames a day", "jobs waiting")
     for key in known:
         expires = "never" if key.expires is None else f"{key.expires:%Y-%m-%d %H:%M}"
-        limits = (key.sessions, key.requests_per_minute, key.frames_per_day)
+        limits = (key.sessions, key.requests_per_minute, key.frames_per_day, key.jobs)
         table.add_row(key.name, ", ".join(key.scopes), expires, *("" if one is None else str(one) for one in limits))
     Console().print(table)

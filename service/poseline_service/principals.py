@@ -20,11 +20,12 @@ _MINUTE, _DAY = 60.0, 86_400.0
 
 
 class Allowance(Struct, frozen=True):
-    """How much an owner may have of one server process; None is without limit. sessions: open at a time."""
+    """How much an owner may have of one server process; None is without limit. sessions: open at a time. jobs: waiting."""
 
     sessions: int | None = None
     requests_per_minute: int | None = None
     frames_per_day: int | None = None
+    jobs: int | None = None
 
 
 class Principal(Struct, frozen=True):

@@ -54,6 +54,9 @@ from poseline_service.settings import ServiceSettings
 from poseline_service.tracks import LATEST, LoadedModel, Track, no_scale, notices
 from poseline_service.workers import Told
 
+_RENEWALS = 4
+"""Saves in the time for which a state is kept, where nothing else asks for one: the store may fail at some of them."""
+
 
 class Link(Protocol):
     """The socket, as far as a session cares."""
@@ -161,6 +164,8 @@ class Session:
         self._created = saved.status.created if saved else datetime.now(UTC)
         self._to_save = self._saving = False
         """A state is to be saved; one is on its way to the store."""
+        self._renew_at = -inf
+        """When it is to be saved though nothing has happened: what a store keeps expires, also while the session is open."""
         self._parting: Callable[[], None] | None = None
         """The connection is gone, or is to go: whom to tell when the session is saved."""
         self.over: tuple[int, str] | None = saved.over if saved else None
@@ -496,9 +501,11 @@ class Session:
     # --- the whole ------------------------------------------------------------------------------------------------
 
     def tick(self, now: float) -> None:
-        """To be called a few times a second (monotonic): what was not acknowledged for long is."""
+        """To be called a few times a second (monotonic): acknowledge and save what was not for long."""
         if not self._ending:
             self._acknowledge_if_due(now)
+            if self._holding.durable and now >= self._renew_at:
+                self._commit()
             self.advance()
 
     def _acknowledge_if_due(self, now: float) -> None:
@@ -535,6 +542,7 @@ class Session:
         if self._saving:
             return  # again when it has arrived: states must come in order
         self._to_save, self._saving = False, True
+        self._renew_at = monotonic() + self._holding.seconds / _RENEWALS
         acknowledgement = self._account.acknowledgement(0) if self._holding.durable and self._account.behind else None
         newest = self._outbox.newest
 

@@ -54,6 +54,9 @@ class ServiceSettings(BaseSettings):
     key_requests_per_minute: int = Field(
         600, ge=1, description="Requests and handshakes a minute of one caller, unless its key says more."
     )
+    key_jobs: int = Field(
+        8, ge=1, description="Jobs of one caller that wait, uploads included, unless its key says more."
+    )
     jwks: str | None = Field(
         None, description="Where the keys of a token issuer are published: an https address, or a file."
     )
@@ -168,7 +171,9 @@ class ServiceSettings(BaseSettings):
     upload_rate: float = Field(
         16 * 1024, gt=0, description="Bytes a second at which an upload must come on average, or it loses its place."
     )
-    max_jobs: int = Field(512, ge=1, description="Jobs kept in all; the oldest that is over makes room for a new one.")
+    max_jobs: int = Field(
+        512, ge=1, description="Jobs kept in all; one that is over makes room for a new one, of who keeps most."
+    )
     job_ttl: float = Field(86_400.0, gt=0, description="Seconds after its end for which a job is kept: a day.")
     job_folder: DirectoryPath | None = Field(None, description="Where jobs' files are kept; else the system's place.")
     job_disk_bytes: int = Field(

@@ -3,7 +3,7 @@
 A state has one holder, named by its *epoch*. Who resumes a session claims it with one of its keys: the epoch rises, and
 whoever held it before can save no more (`Superseded`), also where it still runs, cut off from its client, and does not
 know. What is kept is sealed (`poseline.sealing`) and forgotten when its time is over; that it was there is known for a
-while longer, so that a client that comes too late is told so.
+while longer, so that a client that comes too late is told so, and that whoever held it before still saves no more.
 """
 
 from __future__ import annotations
@@ -93,6 +93,16 @@ class _Kept(Struct):
     gone: float
 
 
+class _Over(Struct):
+    """What is known of a state that is gone. keys: of those who are told that it expired. until: by the monotonic clock."""
+
+    epoch: int
+    owner: str
+    until: float
+    keys: tuple[bytes, ...] = ()
+    deleted: bool = False
+
+
 class MemoryStore:
     """States in this process, so many bytes of them: where there is no room, the oldest goes."""
 
@@ -102,36 +112,38 @@ class MemoryStore:
         self._limit = limit
         self._kept: dict[str, _Kept] = {}
         """In the order in which they were saved, so what is over stands first: nobody looks at all of them."""
-        self._over: dict[str, _Kept] = {}
-        """Whose content is gone, in the order in which it went."""
+        self._over: dict[str, _Over] = {}
+        """In the order in which they went."""
         self.bytes = 0
         """Of all that is kept."""
         self._small: dict[str, tuple[float, bytes]] = {}
 
     async def save(self, name: str, epoch: int, state: State, seconds: float) -> None:
-        known = self._kept.get(name) or self._over.get(name)
+        over = self._over.get(name)
+        if over and over.deleted:
+            raise SessionDeleted("this session was deleted")
+        known = self._kept.get(name) or over
         if known and known.epoch > epoch:
             raise Superseded("this session goes on elsewhere")
         self._drop(name)
-        self._over.pop(name, None)
         self._kept[name] = _Kept(epoch, state, monotonic() + seconds, time() + seconds)
         self.bytes += len(state.content)
         self.tidy()
 
     async def claim(self, name: str, key: bytes) -> tuple[int, bytes]:
         self.tidy()
-        if (gone := self._over.get(name)) and key in gone.state.keys:
+        if (over := self._over.get(name)) and key in over.keys:
             raise _expired(name)
         known = self._kept.get(name)
         if known is None or key not in known.state.keys:
-            raise _unknown(name)
+            raise not_resumable(name)
         known.epoch += 1
         return known.epoch, known.state.content
 
     async def forget(self, name: str, epoch: int) -> None:
         known = self._kept.get(name)
         if known and known.epoch <= epoch:
-            self._drop(name)
+            self._bury(name, _Over(epoch + 1, known.state.owner, _remembered()))
 
     async def owned(self, owner: str) -> list[tuple[bytes, float]]:
         self.tidy()
@@ -144,10 +156,12 @@ class MemoryStore:
         return (known.state.content, known.gone) if known and known.state.owner == owner else None
 
     async def delete(self, name: str, owner: str) -> bool:
-        found = await self.read(name, owner) is not None
-        if found:
-            self._drop(name)
-        return found
+        self.tidy()
+        known, over = self._kept.get(name), self._over.get(name)
+        if owner == (known.state.owner if known else over.owner if over else None):
+            self._bury(name, _Over(0, owner, _remembered(), deleted=True))
+            return known is not None
+        return False
 
     async def put(self, name: str, content: bytes, seconds: float) -> None:
         now = monotonic()
@@ -169,6 +183,11 @@ class MemoryStore:
     def _drop(self, name: str) -> None:
         if name in self._kept:
             self.bytes -= len(self._kept.pop(name).state.content)
+        self._over.pop(name, None)
+
+    def _bury(self, name: str, over: _Over) -> None:
+        self._drop(name)
+        self._over[name] = over
 
     def tidy(self) -> None:
         """Forget what is over, and what was saved first as long as there is too much."""
@@ -177,8 +196,7 @@ class MemoryStore:
             name, first = next(iter(self._kept.items()))
             if first.until >= now and self.bytes <= self._limit:
                 break
-            self._drop(name)
-            self._over[name] = _Kept(first.epoch, State(b"", first.state.keys), now + _REMEMBERED, first.gone)
+            self._bury(name, _Over(first.epoch, first.state.owner, _remembered(), first.state.keys))
         while self._over and next(iter(self._over.values())).until < now:
             self._over.pop(next(iter(self._over)))
 
@@ -211,8 +229,11 @@ if not content then return 'expired' end
 return {redis.call('HINCRBY', KEYS[1], 'epoch', 1), content}
 """
 _FORGET = """
-local epoch = tonumber(redis.call('HGET', KEYS[1], 'epoch') or '0')
-if epoch <= tonumber(ARGV[1]) then redis.call('DEL', KEYS[1], KEYS[2]) end
+local known = redis.call('HMGET', KEYS[1], 'epoch', 'owner')
+if not known[1] or tonumber(known[1]) > tonumber(ARGV[1]) then return 0 end
+redis.call('DEL', KEYS[1], KEYS[2])
+redis.call('HSET', KEYS[1], 'epoch', ARGV[1] + 1, 'owner', known[2])
+redis.call('PEXPIRE', KEYS[1], ARGV[2])
 return 1
 """
 _OWNED = """
@@ -229,12 +250,13 @@ if redis.call('HGET', KEYS[1], 'owner') ~= ARGV[1] then return {false} end
 return redis.call('HMGET', KEYS[2], 'content', 'until')
 """
 _DELETE = """
-if redis.call('HGET', KEYS[1], 'owner') ~= ARGV[1] or redis.call('EXISTS', KEYS[2]) == 0 then return 0 end
-redis.call('DEL', KEYS[1], KEYS[2])
+if redis.call('HGET', KEYS[1], 'owner') ~= ARGV[1] then return 0 end
+local found = redis.call('DEL', KEYS[2])
+redis.call('DEL', KEYS[1])
 redis.call('HSET', KEYS[1], 'deleted', '')
 redis.call('EXPIRE', KEYS[1], ARGV[2])
 redis.call('ZREM', KEYS[3], ARGV[3])
-return 1
+return found
 """
 _PUT = "return redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])"
 _TAKE = "return redis.call('GETDEL', KEYS[1])"
@@ -263,13 +285,13 @@ class RedisStore:
     async def claim(self, name: str, key: bytes) -> tuple[int, bytes]:
         found = await self._claim(_keys(name), [key])
         if found == b"unknown":
-            raise _unknown(name)
+            raise not_resumable(name)
         if found == b"expired":
             raise _expired(name)
         return found[0], found[1]
 
     async def forget(self, name: str, epoch: int) -> None:
-        await self._forget(_keys(name), [epoch])
+        await self._forget(_keys(name), [epoch, int(1000 * _REMEMBERED)])
 
     async def owned(self, owner: str) -> list[tuple[bytes, float]]:
         return [(about, float(until)) for about, until in await self._owned(_keys("", owner), [LISTED])]
@@ -298,7 +320,12 @@ def _keys(name: str, owner: str = "") -> list[str]:
     return [f"poseline:session:{name}", f"poseline:state:{name}", f"poseline:sessions:{owner}"]
 
 
-def _unknown(name: str) -> UnknownSession:
+def _remembered() -> float:
+    return monotonic() + _REMEMBERED
+
+
+def not_resumable(name: str) -> UnknownSession:
+    """Nobody learns whether it is the name or the token that is wrong."""
     return UnknownSession(f"no session {name} can be resumed here with this token")
 
 

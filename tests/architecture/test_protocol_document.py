@@ -91,6 +91,7 @@ def test_limits_are_as_shipped() -> None:
         f"{default['job_bytes'] >> 20} MiB a recording of a job, {default['job_decompressed_bytes'] >> 20} MiB once",
         f"{default['job_frames']:,} frames |".replace(",", " "),
         f"{default['queued_jobs']} jobs waiting, uploads included; {default['job_disk_bytes'] >> 30} GiB",
+        f"{default['key_sessions']} streams, {default['key_jobs']} waiting jobs (uploads included) of one caller",
         f"{default['max_jobs']} jobs kept, each for {default['job_ttl'] / 3600:g} hours after its end",
     ):
         assert text in DOCUMENT

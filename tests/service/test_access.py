@@ -74,6 +74,7 @@ class House:
             "all": self.add("all", ["stream", "localize", "jobs"]),
             "other": self.add("other", ["stream", "jobs"]),
             "one": self.add("one", ["stream"], sessions=1),
+            "two": self.add("two", ["jobs"], jobs=2),
             "slow": self.add("slow", ["localize"], requests_per_minute=3),
             "small": self.add("small", ["stream", "localize"], frames_per_day=100),
         }
@@ -403,6 +404,25 @@ async def test_a_key_opens_so_many_streams(house: House) -> None:
                     break
             except InvalidStatus:
                 await asyncio.sleep(0.05)
+
+
+def test_a_key_has_so_many_jobs_waiting(house: House) -> None:
+    """The first two are still being uploaded."""
+
+    def upload(key: str) -> socket.socket:
+        caller = socket.create_connection(("127.0.0.1", house.server.port))
+        head = f"POST /v1/jobs HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {key}\r\nExpect: 100-continue\r\n"
+        caller.sendall((head + "Content-Type: application/json\r\nContent-Length: 9\r\n\r\n").encode())
+        assert caller.recv(4096).startswith(b"HTTP/1.1 100")
+        return caller
+
+    post = {"Content-Type": "application/json"}
+    with upload(house.keys["two"]), upload(house.keys["two"]):
+        told = httpx.post(house.url + "/v1/jobs", content=b"{}", headers=post | bearer(house.keys["two"]))
+        assert code_of(told) == (429, "too_many_jobs")
+        assert int(told.headers["Retry-After"]) > 0
+        others = httpx.post(house.url + "/v1/jobs", content=b"{}", headers=post | bearer(house.keys["other"]))
+        assert others.status_code == 202
 
 
 async def test_a_quota_is_of_frames_however_they_come(house: House) -> None:

@@ -172,3 +172,16 @@ async def test_a_session_is_deleted_wherever_it_is(serve: Serve, redis: str) -> 
     async with valkey.asyncio.Valkey.from_url(redis) as store:
         assert await store.hgetall(f"poseline:session:{name}") == {b"deleted": b""}
         assert await store.zscore("poseline:sessions:", name) is None
+
+
+async def test_a_session_that_says_nothing_for_long_is_kept_all_the_same(serve: Serve, redis: str) -> None:
+    """What a store keeps expires, also while the session is open: it is saved again and again though nothing happens."""
+    server = serve(state_url=redis, resume_seconds=2).ready()
+    async with session(server.ws) as (_, started), valkey.asyncio.Valkey.from_url(redis) as store:
+        renewed, before = 0, -2
+        async with asyncio.timeout(PATIENCE):
+            while renewed < 3:
+                left = await store.pttl(f"poseline:state:{started.session_id}")
+                renewed += left > before
+                before = left
+                await asyncio.sleep(0.05)

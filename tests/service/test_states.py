@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 
 import pytest
 
 from poseline_service import states
-from poseline_service.errors import SessionExpired, Superseded, UnknownSession
+from poseline_service.errors import SessionDeleted, SessionExpired, Superseded, UnknownSession
 from poseline_service.states import MemoryStore, RedisStore, State, StateStore
 
 KEYS = (b"key",)
@@ -86,9 +87,44 @@ async def test_what_is_over_is_forgotten_though_nobody_comes(monkeypatch: pytest
     assert store.bytes == 0
 
 
-@pytest.mark.parametrize("where", ["memory", "redis"])
-async def test_what_was_put_is_taken_once_and_in_time(where: str, redis: str) -> None:
-    store: StateStore = MemoryStore(1000) if where == "memory" else RedisStore(redis, 2.0)
+@pytest.fixture(params=["memory", "redis"])
+async def store(request: pytest.FixtureRequest, redis: str) -> AsyncIterator[StateStore]:
+    store = MemoryStore(1000) if request.param == "memory" else RedisStore(redis, 2.0)
+    yield store
+    await store.close()
+
+
+async def test_what_was_forgotten_nobody_saves(store: StateStore) -> None:
+    """Its client has heard how it ended: neither who was superseded before may save it, nor who ended it."""
+    await store.save("forgotten", 1, State(b"first", KEYS, "me"), 60)
+    epoch, _ = await store.claim("forgotten", b"key")
+    await store.forget("forgotten", epoch)
+    for holder in (1, epoch):
+        with pytest.raises(Superseded):
+            await store.save("forgotten", holder, State(b"stale", KEYS, "me"), 60)
+    assert await store.owned("me") == []
+    with pytest.raises(UnknownSession):
+        await store.claim("forgotten", b"key")
+
+
+@pytest.mark.parametrize("before", ["kept", "forgotten"])
+async def test_what_was_deleted_nobody_saves(store: StateStore, before: str) -> None:
+    name = f"deleted, {before} before"
+    await store.save(name, 1, State(b"first", KEYS, "me"), 60)
+    assert not await store.delete(name, "another")
+    if before == "forgotten":
+        await store.forget(name, 1)
+    assert await store.delete(name, "me") == (before == "kept")
+    await store.forget(name, 1)
+    with pytest.raises(SessionDeleted):
+        await store.save(name, 1, State(b"stale", KEYS, "me"), 60)
+    with pytest.raises(UnknownSession):
+        await store.claim(name, b"key")
+    assert not await store.delete(name, "me")
+    assert await store.owned("me") == []
+
+
+async def test_what_was_put_is_taken_once_and_in_time(store: StateStore) -> None:
     await store.put("ticket:a", b"\x00a", 60.0)
     await store.put("ticket:b", b"b", 0.05)
     await asyncio.sleep(0.1)
@@ -98,4 +134,3 @@ async def test_what_was_put_is_taken_once_and_in_time(where: str, redis: str) ->
         None,
         None,
     ]
-    await store.close()
