@@ -171,7 +171,7 @@ def _numbers_wrong(dice: random.Random, messages: list[Message]) -> None:
     by = dice.choice((-1, 1, -5, 100, 2**40))
     for message in messages[dice.randrange(len(messages)) :]:
         if isinstance(message.get("seq"), int):
-            message["seq"] = max(0, message["seq"] + by)
+            message["seq"] = min(max(0, message["seq"] + by), 2**64 - 1)  # what MessagePack can say
 
 
 def _clock_wrong(dice: random.Random, messages: list[Message]) -> None:
