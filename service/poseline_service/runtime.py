@@ -88,6 +88,8 @@ class Runtime:
         self.access = Access(settings, store, self.metrics)
         self._model: LoadedModel | None = None
         self._streams: set[OpenStream] = set()
+        self._remains = False
+        """Streams have left since cycles were last looked for."""
         self._left = Changes()
         self._executors: list[Executor] = []
         self._heart: asyncio.Task[None] | None = None
@@ -153,12 +155,18 @@ class Runtime:
                 scheduler = model.scheduler
                 self.load.beat(max(0.0, now - due), scheduler.accepted_live, scheduler.scored, scheduler.jobs)
             self.keeper.tidy()
-            for stream in list(self._streams):
-                try:
-                    stream.tick(now)
-                except Exception:  # one stream's fault must not stop the heart of all
-                    log.exception("tick_failed")
-                    stream.abandon()
+            if self._remains and not self._streams:  # a connection is a cycle of objects, and nobody waits now
+                self._remains = False
+                gc.collect()
+            self._tick_streams(now)
+
+    def _tick_streams(self, now: float) -> None:
+        for stream in list(self._streams):
+            try:
+                stream.tick(now)
+            except Exception:  # one stream's fault must not stop the heart of all
+                log.exception("tick_failed")
+                stream.abandon()
 
     def _watch(self, model: LoadedModel) -> None:
         manifest, scheduler, metrics = model.bundle.manifest, model.scheduler, self.metrics
@@ -210,6 +218,7 @@ class Runtime:
 
     def leave(self, stream: OpenStream) -> None:
         self._streams.discard(stream)
+        self._remains = True
         self._left.notify()
 
     def drain(self) -> asyncio.Task[None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import weakref
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -297,3 +298,17 @@ async def eventually(what: Callable[[], bool]) -> None:
     async with asyncio.timeout(PATIENCE):
         while not what():
             await asyncio.sleep(0)
+
+
+async def test_a_connection_that_is_over_is_forgotten_once_nobody_is_there(models: Path) -> None:
+    async with house(models) as runtime:
+        connection, _ = await connected(runtime)
+        await turns()
+        connection.data_received(message(Frames(0, FRAMES[:40])))
+        await asyncio.sleep(0.6)  # the heart has beaten for it
+        connection.connection_lost(None)
+        gone = weakref.ref(connection)
+        del connection
+        async with asyncio.timeout(PATIENCE):
+            while gone() is not None:
+                await asyncio.sleep(0.05)
