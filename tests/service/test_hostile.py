@@ -86,6 +86,7 @@ async def test_what_does_not_end_is_cut_off_and_nobody_else_waits(strict: Server
             await asyncio.sleep(0.05)
         return answers(await reading)
 
+    before = {reason: refused(strict, reason) for reason in ("slow_head", "slow_body")}
     frames = frames_of(5, 180)
     async with StreamClient(strict.ws, coordinates=NATIVE) as alone:
         expected = told_by([message async for message in play(alone, frames, chunk=30)])
@@ -97,14 +98,20 @@ async def test_what_does_not_end_is_cut_off_and_nobody_else_waits(strict: Server
     assert await dripping == [(408, "too_slow")]
     assert heard == expected
     await gone(strict)
-    metrics = strict.metrics()
-    assert metrics['poseline_connections_refused_total{reason="slow_head"}'] == 6
-    assert metrics['poseline_connections_refused_total{reason="slow_body"}'] == 2
+    assert [refused(strict, reason) - n for reason, n in before.items()] == [6, 2]
 
 
 def told_by(heard: list[ServerMessage]) -> list[tuple[object, ...]]:
     kinds = [one for one in heard if hasattr(one, "segment_id")]
     return [(type(one), one.segment_id, getattr(one, "start", None), getattr(one, "end", None)) for one in kinds]
+
+
+REFUSED = 'poseline_connections_refused_total{{reason="{}"}}'
+
+
+def refused(server: ServerProcess, reason: str) -> float:
+    """Connections so far; tests share the server, in any order."""
+    return server.metrics().get(REFUSED.format(reason), 0.0)
 
 
 async def gone(server: ServerProcess) -> None:
@@ -176,26 +183,25 @@ async def test_requests_do_not_pile_up_behind_one_another(strict: ServerProcess)
 
 
 async def test_who_does_not_read_the_answer_is_cut_off(strict: ServerProcess) -> None:
-    raw = await Raw.open(strict.port, receive_buffer=4096)
+    raw, before = await Raw.open(strict.port, receive_buffer=4096), refused(strict, "not_reading")
     await raw.send(request("GET /demo/actor.json?seconds=120") * 4)
-    await asyncio.to_thread(strict.wait_for_metric, 'poseline_connections_refused_total{reason="not_reading"}', 1)
+    await asyncio.to_thread(strict.wait_for_metric, REFUSED.format("not_reading"), before + 1)
     await gone(strict)
     raw.drop()
 
 
 async def test_answers_that_nobody_reads_have_a_bound_in_common(models: Path) -> None:
-    refused = 'poseline_connections_refused_total{reason="unread_bytes"}'
     wanted = request("GET /demo/actor.json?seconds=120") * 8  # 11 MB, of which the system itself holds some
     server = ServerProcess(models, unread_bytes=2_000_000)
     held: list[Raw] = []
     try:
         server.ready()
-        while not server.metrics().get(refused):
+        while not refused(server, "unread_bytes"):
             assert len(held) < 40
             held.append(await Raw.open(server.port, receive_buffer=4096))
             await held[-1].send(wanted)
             await asyncio.sleep(0.3)
-        assert len(held) > 1 == server.metrics()[refused]
+        assert len(held) > 1 == refused(server, "unread_bytes")
         assert len(answers(await held[0].rest())) < 8  # who has waited for longest
     finally:
         for one in held:
@@ -209,11 +215,11 @@ async def test_connections_have_a_limit_for_each_address_and_for_all(strict: Ser
         mine = [await Raw.open(strict.port) for _ in range(HERE - 1)]
         await asyncio.to_thread(strict.wait_for_metric, "poseline_connections", HERE)
         for address, reason in (("127.0.0.1", "address"), ("127.0.0.3", "connections")):
-            refused = await Raw.open(strict.port, address)
-            told = await refused.rest()
+            before = refused(strict, reason)
+            told = await (await Raw.open(strict.port, address)).rest()
             assert answers(told) == [(503, "too_many_connections")]
             assert b"\r\nretry-after: " in told.lower()
-            assert strict.metrics()[f'poseline_connections_refused_total{{reason="{reason}"}}'] == 1
+            assert refused(strict, reason) == before + 1
             if reason == "address":
                 mine += [await Raw.open(strict.port, "127.0.0.2") for _ in range(ALL - HERE)]
                 await asyncio.to_thread(strict.wait_for_metric, "poseline_connections", ALL)

@@ -72,7 +72,9 @@ class Video:
         if not streams:
             raise NoVideo("there are no moving pictures in it")
         self._stream = stream = streams[0]
-        codec = stream.codec_context
+        codec: av.CodecContext | None = stream.codec_context
+        if codec is None:
+            raise UnsupportedMedia("its codec is none that is known")
         if codec.name not in (CODECS | _CAMERA_CODECS if endless else CODECS):
             raise UnsupportedMedia(f"its codec is {codec.name}, taken are {', '.join(sorted(CODECS))}")
         self.fps = float(stream.average_rate) if stream.average_rate else None
