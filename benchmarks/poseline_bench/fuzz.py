@@ -66,11 +66,13 @@ def run(
 
 def measure(models: Path, model: str | None, store: str, messages: int, seed: int) -> dict[str, Any]:
     with _server(models, model, store) as server:
-        asyncio.run(_storm(server, round(WARM_UP * messages), seed - 1, []))
-        before = settled(server, seconds=_KEPT + 1)
         parts = [part(n, seconds=SECONDS) for n in range(WITNESSES)]
-        truth = asyncio.run(undisturbed(server.ws, parts, scores_hz=30))
-        figures, comparison = asyncio.run(_storm(server, messages, seed, list(zip(parts, truth, strict=True))))
+        witnesses = list(zip(parts, asyncio.run(undisturbed(server.ws, parts, scores_hz=30)), strict=True))
+        asyncio.run(
+            _storm(server, round(WARM_UP * messages), seed - 1, witnesses)
+        )  # warm is who has done all of it once
+        before = settled(server, seconds=_KEPT + 1)
+        figures, comparison = asyncio.run(_storm(server, messages, seed, witnesses))
         figures |= {
             "before": before,
             "after": settled(server, before, seconds=_KEPT + 1),
