@@ -1,13 +1,14 @@
-"""One stream: who is in it and what was decided about them. Sans-IO, on the event loop.
+"""One stream: what its client asks for, step by step. Sans-IO, on the event loop.
 
 Client messages enter in order and become *steps*: a frame that arrived, a flush, other options, the end. A step waits until
 it can be done: a frame until the intake has read it and there is room for it, whatever closes segments or changes how they
 are decided (a flush, other options, the end, a frame that finds somebody absent) until everything before it is scored. While
 steps wait, the socket is held, unless the client chose otherwise (`overload`). What comes from the engine arrives through
-the tracks and may let waiting steps go on. Everything that the client is to know goes to the outbox.
+the tracks and may let waiting steps go on. Who is in it stands in its `roster`. Everything that the client is to know
+goes to the outbox.
 
-A person unseen for `gap_reset` seconds of media time has left. `close` gives every lane back at any time. A failed engine
-ends the stream at once; any other end comes after all that was accepted is scored, and ends every open segment.
+`close` gives every lane back at any time. A failed engine ends the stream at once; any other end comes after all that was
+accepted is scored, and ends every open segment.
 
 A session outlives its connection: it is *saved* when that has broken, as one more step, and made again from what was saved
 when its client comes back (`keeping`). Where states are kept outside this process, it is saved now and then besides: what is
@@ -33,7 +34,6 @@ from poseline.errors import (
     EngineFailure,
     InputError,
     MalformedMessage,
-    Overloaded,
     PoselineError,
     TooLarge,
 )
@@ -46,10 +46,11 @@ from poseline_service.intake import Arrival
 from poseline_service.keeping import Holding, SavedSession
 from poseline_service.metrics import Metrics
 from poseline_service.options import SessionOptions
-from poseline_service.outbox import Outbox, segment_message
+from poseline_service.outbox import Outbox
 from poseline_service.overload import TokenBucket, take_oldest
 from poseline_service.people import People
 from poseline_service.problems import close_code, error_message
+from poseline_service.roster import Roster
 from poseline_service.settings import ServiceSettings
 from poseline_service.tracks import LATEST, LoadedModel, Track, no_scale, notices
 from poseline_service.workers import Told
@@ -151,13 +152,7 @@ class Session:
         self._steps: deque[_Step] = deque()
         self._held = False
         self._ending = self._failed = False
-        self._tracks: dict[str, Track] = {}
-        self._announced: set[str] = set()
-        """Segments under way whose start the client was told: it hears how they end, whatever it chooses meanwhile."""
-        self._opened = self._finals = 0
-        """Tracks and finals that there have been."""
         self._pending = 0
-        self._all_here_until = -inf
 
         self._start = start
         self._holding = holding
@@ -185,22 +180,12 @@ class Session:
         self._done_with = self._account.client_seq
         if holding.durable:
             outbox.commit = self._commit
-        if saved:
-            self._go_on(saved)
-        else:
+        limit = settings.tracks_per_session
+        self._roster = Roster(self._model, self._options, limit, metrics, outbox.post, self, saved)
+        if not saved:
             outbox.post(self.started())
             for notice in notices(self.converter, manifest.layout):
                 self._warn(notice)
-
-    def _go_on(self, saved: SavedSession) -> None:
-        """Raises Overloaded, StateError."""
-        self._opened, self._finals, self._announced = saved.opened, saved.finals, set(saved.announced)
-        try:
-            for state in saved.tracks:
-                self._tracks[state.name] = Track.restored(state, self._model, self._options.of_track, self)
-        except PoselineError:
-            self.close()
-            raise
 
     # --- what comes from the client -------------------------------------------------------------------------------
 
@@ -282,7 +267,7 @@ class Session:
         if len(frame.people) > limit:
             what = f"frame {number} holds {len(frame.people)} people, the limit is {limit}"
             raise TooLarge(what, param="people", code="too_many_people")
-        self._people.check(frame, number, self._tracks)
+        self._people.check(frame, number, self._roster.tracks)
 
     # --- steps ----------------------------------------------------------------------------------------------------
 
@@ -356,33 +341,22 @@ class Session:
             return True
         if self._pending >= self._room or self._account.clock.judge(step.t) == "clock_jump":
             return False
-        return not self._absent(step.t)
-
-    def _absent(self, now: float) -> list[Track]:
-        """Who will have left when a frame of that media time comes."""
-        if now <= self._all_here_until:
-            return []
-        gap, tracks = self._options.gap_reset, self._tracks.values()
-        absent = [track for track in tracks if now - track.last_t > gap]
-        if not absent:
-            self._all_here_until = min((track.last_t for track in tracks), default=now) + gap
-        return absent
+        return not self._roster.absent(step.t)
 
     def _push(self, step: Arrival) -> None:
         verdict = self._account.receive(step.t, step.number)
         if verdict == "clock_jump":
             self._account.warn(verdict)
-            self._leave(list(self._tracks.values()), verdict)
+            self._roster.leave_all("track_end", verdict)
             self._people.forget()
-            self._all_here_until = -inf
         elif verdict:
             self._drop(verdict)
             return
         else:
-            self._leave(self._absent(step.t), "absent")
+            self._roster.leave(self._roster.absent(step.t), "track_end", "absent")
         assert step.poses is not None  # or it could not be done yet
         for name, pose, whole in zip(self._people.names(step, step.poses), step.poses, step.whole, strict=True):
-            track = None if name is None else self._tracks.get(name) or self._open(name, step.t)
+            track = None if name is None else self._roster.find(name, step.t)
             if track is None:
                 if pose[:, 3].any():  # who shows nothing and has no name is nobody
                     self._drop("track_limit")
@@ -396,33 +370,12 @@ class Session:
             if track.lacks_scale():
                 self._warn(no_scale(track.name))
 
-    def _leave(self, tracks: Sequence[Track], reason: str) -> None:
-        for track in tracks:
-            del self._tracks[track.name]
-            self._end_track(track, "track_end", reason)
-
-    def _open(self, name: str, t: float) -> Track | None:
-        """A track for a newcomer, or None where there is no room for one."""
-        if len(self._tracks) >= self._settings.tracks_per_session:
-            return None
-        try:
-            track = Track(name, self._model, self._options.of_track, self, self._opened + 1)
-        except Overloaded:
-            return None
-        self._opened += 1
-        self._tracks[name] = track
-        self._outbox.post(protocol.TrackStarted(track_id=name, t=t))
-        return track
-
     def _drop(self, code: str) -> None:
         self._metrics.frames_dropped.labels(code.removesuffix("_frame")).inc()
         self._account.warn(code)
 
     def _flush(self, track_id: str | None) -> None:
-        """Close open segments of one track or all, and say so. A track that has just ended has nothing open."""
-        for name, track in self._tracks.items():
-            if track_id in (None, name):
-                self._tell(track, *track.finish("flush"))
+        self._roster.flush(track_id)
         self._outbox.post(protocol.Flushed(t=round(self._account.last_t, 6)))
 
     def _update(self, changes: Any) -> None:
@@ -432,19 +385,16 @@ class Session:
         except InputError as error:
             self._outbox.post(error_message(error, fatal=False))
             return
-        for track in self._tracks.values():
-            track.adjust(self._options.of_track)
+        self._roster.adjust(self._options)
         self._outbox.post(protocol.SessionUpdated(options=self._options.effective()))
 
     def _finish(self, step: _End) -> None:
         """End every track, acknowledge every frame, and say the last word."""
-        for track in self._tracks.values():
-            self._end_track(track, step.forced, step.forced)
-        self._tracks.clear()
+        self._roster.leave_all(step.forced, step.forced)
         if self._account.behind:
             self._outbox.post(self._account.acknowledgement(0))
         if step.error is None or isinstance(step.error, Draining):
-            self._outbox.post(self._account.totals(self._finals))
+            self._outbox.post(self._account.totals(self._roster.finals))
         else:
             self._outbox.post(error_message(step.error, fatal=True))
         self.over = step.code, step.reason
@@ -453,17 +403,12 @@ class Session:
         else:
             self._link.end(*self.over)
 
-    def _end_track(self, track: Track, forced: Forced, reason: str) -> None:
-        self._tell(track, *track.finish(forced))
-        track.close()
-        self._outbox.post(protocol.TrackEnded(track_id=track.name, t=round(track.last_t, 6), reason=reason))
-
     # --- what comes from the engine -------------------------------------------------------------------------------
 
     def absorbed(self, track: Track, told: Told, events: Sequence[SegmentEvent]) -> None:
         self._pending -= 1
         if told or events:
-            self._tell(track, told, events)
+            self._roster.tell(track, told, events)
 
     def settled(self, track: Track) -> None:
         self._account.settle(self._pending)
@@ -482,21 +427,6 @@ class Session:
             self.close()
             self._link.end(close_code(error), error.code)
             self._part()
-
-    def _tell(self, track: Track, told: Told, events: Sequence[SegmentEvent]) -> None:
-        for t, top, unknown in told:
-            said = protocol.Scores(t=round(t, 6), track_id=track.name, top=top, unknown=unknown or UNSET)
-            self._outbox.post(said)
-        for event in events:
-            name = f"g{track.number}.{event.key + 1}"  # the same wherever the session goes on
-            self._finals += event.phase == "final"
-            self._metrics.segments.labels(self._manifest.name, event.label, event.phase).inc()
-            if event.phase == "started" and self._options.partials:
-                self._announced.add(name)
-            if event.phase == "final" or name in self._announced:
-                self._outbox.post(segment_message(event, name, track.name))
-            if event.phase in ("final", "retracted"):
-                self._announced.discard(name)
 
     # --- the whole ------------------------------------------------------------------------------------------------
 
@@ -563,10 +493,10 @@ class Session:
             structs.replace(self._start, options=self._options.choice),
             self._account.save(),
             self._outbox.save(),
-            [track.save() for track in self._tracks.values()],
-            self._opened,
-            sorted(self._announced),
-            self._finals,
+            [track.save() for track in self._roster.tracks.values()],
+            self._roster.opened,
+            sorted(self._roster.announced),
+            self._roster.finals,
             self.over,
             self._people.save(),
         )
@@ -580,10 +510,10 @@ class Session:
             created=self._created,
             model=self._manifest.name,
             layout=layout if isinstance(layout, str) else self._layout.name,
-            people=len(self._tracks),
+            people=len(self._roster.tracks),
             t=round(self._account.last_t, 6),
             frames_received=self._account.received,
-            segments=self._finals,
+            segments=self._roster.finals,
         )
 
     def _saved(self, error: PoselineError | None, newest: int, acknowledgement: protocol.Ack | None) -> None:
@@ -623,9 +553,7 @@ class Session:
         self._ending = True
         self._drop_steps()
         self.unread = []
-        for track in self._tracks.values():
-            track.close()
-        self._tracks.clear()
+        self._roster.close()
 
     def started(self) -> protocol.SessionStarted:
         """What a client is told first, on every connection."""
