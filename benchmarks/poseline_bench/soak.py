@@ -42,8 +42,8 @@ from poseline_bench.wire import JSON, Script
 from poseline_bench.witnesses import Account, Comparison, Part, attest, part, undisturbed
 
 SECONDS = 600.0
-WARM_UP = 0.5
-"""Connections are cycles of objects, which the server looks for rarely: memory first grows to what usually waits for it."""
+WARM_UP = 0.3
+"""Its first streams, recordings and jobs make what is made once; memory first grows by that."""
 SAMPLE = 3.0
 GROWTH = {"rss_mb": 40.0, "tasks": 20.0, "fds": 20.0, "sessions": 20.0, "state_mb": 2.0}
 """What may be more after an hour: memory by what its allocator does not give back, the rest by chance."""

@@ -27,7 +27,7 @@ from poseline.errors import Draining, PoselineError
 from poseline_service.conversation import Conversation
 from poseline_service.errors import Silence
 from poseline_service.frames import BINARY, HEAD, TEXT, RationedProtocol, frame_size, framed, take_messages
-from poseline_service.handshake import Visitor, admit, choose, refusal
+from poseline_service.handshake import Visitor, admit, refusal
 from poseline_service.logging import log
 from poseline_service.runtime import Runtime
 from poseline_service.turns import AT_ONCE
@@ -64,7 +64,7 @@ class StreamConnection(asyncio.Protocol):
         self._runtime, self._uncount = runtime, left
         self._settings = runtime.settings
         self._siblings: set[Any] = server_state.connections  # uvicorn waits for them when it stops
-        self._protocol = RationedProtocol(max_size=self._settings.message_bytes, select_subprotocol=choose)
+        self._protocol = RationedProtocol(max_size=self._settings.message_bytes)
         self._opcode = TEXT
         self._visitor: Visitor | None = None
         self._conversation: Conversation | None = None
@@ -160,14 +160,16 @@ class StreamConnection(asyncio.Protocol):
         self._siblings.discard(self)
         self._uncount()
         self._lost = self.writable = True  # nobody need read any more what is said
-        if self._conversation is None or self._visitor is None:
+        self._protocol.parser.close()  # it refers to its protocol: a cycle would wait for a rare search
+        conversation, self._conversation = self._conversation, None
+        if conversation is None or self._visitor is None:
             return
-        self._conversation.part()
+        conversation.part()
         self._runtime.leave(self)
         self._visitor.account.leave()
         close = self._protocol.close_sent or self._protocol.close_rcvd  # ours first: it names what was wrong
         code, reason = self._ended or (close.code if close else 1006, "disconnect")
-        seconds, session_id = monotonic() - self._began, self._conversation.session_id
+        seconds, session_id = monotonic() - self._began, conversation.session_id
         log.info("stream_closed", session_id=session_id, code=code, reason=reason, seconds=round(seconds, 3))
         metrics, model = self._runtime.metrics, self._visitor.model.bundle.manifest.name
         metrics.ws_closes.labels(code if code in _KNOWN_CODES else "other").inc()

@@ -218,14 +218,14 @@ class Conversation:
 
     def part(self) -> None:
         """The session is kept for whoever comes back, unless the other side knows that it is over."""
-        session, holding, keeper = self._session, self._holding, self._runtime.keeper
-        if session is None or holding is None or self._parted:
+        session = self._session
+        if session is None or self._parted:
             return
         if self._deleted or (session.over and self._line.goodbye_heard):
             self._forget()
         else:
             self._parted = True
-            session.park(partial(keeper.leave, holding))
+            session.park(self._let_go)
 
     def _forget(self) -> None:
         """The session is over, and nobody will come back."""
@@ -234,7 +234,13 @@ class Conversation:
         self._parted = True
         self._session.close()
         self._holding.forget()
+        self._let_go()
+
+    def _let_go(self) -> None:
+        """The session goes on here no more. What it holds is free at once: a cycle would wait for a rare search."""
+        assert self._holding is not None
         self._runtime.keeper.leave(self._holding)
+        self._session = self._unconfirmed = None
 
     def cut(self, error: PoselineError) -> None:
         """Leave the connection; the session is kept."""
@@ -261,8 +267,7 @@ class Conversation:
             self._session.end("drain", error)
 
     def _saved(self, error: PoselineError) -> None:
-        assert self._holding is not None
-        self._runtime.keeper.leave(self._holding)
+        self._let_go()
         self.end(close_code(error), error.code)
 
     def tick(self, now: float) -> None:

@@ -9,9 +9,14 @@ What is left to the library costs so much more that it is rationed (`RationedPro
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from websockets.exceptions import ProtocolError
 from websockets.frames import CloseCode, Frame
 from websockets.server import ServerProtocol
+from websockets.typing import Subprotocol
+
+from poseline.codec import CODECS
 
 try:
     from websockets.speedups import apply_mask
@@ -34,6 +39,10 @@ class RationedProtocol(ServerProtocol):
     """
 
     small_frames = 0
+
+    def select_subprotocol(self, subprotocols: Sequence[Subprotocol]) -> Subprotocol | None:
+        """The first offered one that we speak."""
+        return next((name for name in subprotocols if name in CODECS), None)
 
     def recv_frame(self, frame: Frame) -> None:
         whole = frame.fin and frame.opcode.name in ("TEXT", "BINARY")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from http import HTTPStatus
 from secrets import token_hex
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from urllib.parse import parse_qs
 
 from websockets.datastructures import Headers
@@ -50,11 +50,6 @@ async def admit(runtime: Runtime, request: Request) -> Visitor:
     account = runtime.access.account(principal)
     account.enter()
     return Visitor(principal, account, model)
-
-
-def choose(_: Any, offered: Any) -> Any:
-    """The first offered subprotocol that we speak."""
-    return next((name for name in offered if name in CODECS), None)
 
 
 def refusal(error: PoselineError, path: str) -> Response:

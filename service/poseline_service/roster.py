@@ -43,7 +43,7 @@ class Roster:
         self._limit = limit
         self._segments = metrics.segments
         self._post = post
-        self._listener = listener
+        self._listener: TrackListener | None = listener
         self.tracks: dict[str, Track] = {}
         self.opened = saved.opened if saved else 0
         """Tracks that there have been."""
@@ -64,7 +64,7 @@ class Roster:
         """Somebody's track, a new one for a newcomer; None where there is no room for one."""
         if track := self.tracks.get(name):
             return track
-        if len(self.tracks) >= self._limit:
+        if len(self.tracks) >= self._limit or self._listener is None:
             return None
         try:
             track = Track(name, self._model, self._options.of_track, self._listener, self.opened + 1)
@@ -99,10 +99,11 @@ class Roster:
         self._all_here_until = -inf
 
     def close(self) -> None:
-        """Give every lane back."""
+        """Give every lane back, and let go of whoever listened: nobody will come."""
         for track in self.tracks.values():
             track.close()
         self.tracks.clear()
+        self._listener = None
 
     # --- what is decided about them -------------------------------------------------------------------------------
 

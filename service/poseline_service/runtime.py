@@ -88,8 +88,6 @@ class Runtime:
         self.access = Access(settings, store, self.metrics)
         self._model: LoadedModel | None = None
         self._streams: set[OpenStream] = set()
-        self._remains = False
-        """Streams have left since cycles were last looked for."""
         self._left = Changes()
         self._executors: list[Executor] = []
         self._heart: asyncio.Task[None] | None = None
@@ -127,6 +125,7 @@ class Runtime:
         self.load.expect(cost)
         self._watch(self._model)
         gc.freeze()  # what is here now stays: no collection need look at it again
+        gc.collect()  # or the next whole one would wait until a quarter as much as was frozen has come on top
         gc.set_threshold(*_COLLECTING)
         manifest = bundle.manifest
         log.info("model_ready", model=manifest.name, version=manifest.version, golden_difference=worst)
@@ -155,9 +154,6 @@ class Runtime:
                 scheduler = model.scheduler
                 self.load.beat(max(0.0, now - due), scheduler.accepted_live, scheduler.scored, scheduler.jobs)
             self.keeper.tidy()
-            if self._remains and not self._streams:  # a connection is a cycle of objects, and nobody waits now
-                self._remains = False
-                gc.collect()
             self._tick_streams(now)
 
     def _tick_streams(self, now: float) -> None:
@@ -218,7 +214,6 @@ class Runtime:
 
     def leave(self, stream: OpenStream) -> None:
         self._streams.discard(stream)
-        self._remains = True
         self._left.notify()
 
     def drain(self) -> asyncio.Task[None]:

@@ -26,7 +26,7 @@ from poseline.segments import Forced, SegmentEvent
 from poseline.skeleton import Flags
 from poseline_service.logging import log
 from poseline_service.metrics import Metrics
-from poseline_service.workers import Job, Lane, ScoreSink, Told, Worker, answers_to
+from poseline_service.workers import Job, Lane, Nobody, ScoreSink, Told, Worker, answers_to
 
 T = TypeVar("T")
 
@@ -151,6 +151,7 @@ class BatchScheduler:
         if lane.closed:
             return
         lane.closed = True
+        lane.sink = Nobody()
         self.pending -= len(lane.waiting)
         lane.waiting.clear()
         if not lane.running:
@@ -254,5 +255,6 @@ class BatchScheduler:
                 self._lose(share.lane, failure)
 
     def _lose(self, lane: Lane, failure: EngineFailure) -> None:
+        sink = lane.sink
         self.close(lane)
-        lane.sink.failed(failure)
+        sink.failed(failure)

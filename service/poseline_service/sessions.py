@@ -549,11 +549,12 @@ class Session:
             parted()
 
     def close(self) -> None:
-        """Give every lane back."""
+        """Give every lane back; nothing that could wait for the store is posted any more."""
         self._ending = True
         self._drop_steps()
         self.unread = []
         self._roster.close()
+        self._outbox.commit = None
 
     def started(self) -> protocol.SessionStarted:
         """What a client is told first, on every connection."""

@@ -55,6 +55,16 @@ class ScoreSink(Protocol):
         ...
 
 
+class Nobody:
+    """Whom a closed lane tells: who has left must neither hear anything nor be kept alive by a job that still runs."""
+
+    wants_scores = live = False
+
+    def scored(self, told: Told, events: Sequence[SegmentEvent]) -> None: ...
+    def settled(self) -> None: ...
+    def failed(self, error: EngineFailure) -> None: ...
+
+
 class InlineExecutor(Executor):
     """Runs what it is given at once, in the caller's thread."""
 
@@ -75,7 +85,7 @@ class Lane:
     def __init__(self, worker: Worker, slot: int, sink: ScoreSink) -> None:
         self.worker = worker
         self.slot = slot
-        self.sink = sink
+        self.sink: ScoreSink = sink
         self.waiting: deque[tuple[GridFrame, float]] = deque()
         self.running = 0
         self.closed = False
