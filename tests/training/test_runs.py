@@ -1,5 +1,7 @@
 """The commands' insides on a tiny run: it resumes exactly, exports, and the bundle says what the network says."""
 
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -7,24 +9,28 @@ import pytest
 import torch
 import yaml
 
+from little_corpora import write_corpora
 from poseline.actor import perform
 from poseline.bundle import ModelBundle
 from poseline.errors import BundleError, InputError
 from poseline.online import localize
 from poseline.stepping import check_golden
 from poseline_training.config import (
+    OWN,
     ActorSettings,
     DataSettings,
     ExportSettings,
     FinetuneSettings,
     NetworkSettings,
     PretrainSettings,
+    own_data,
 )
 from poseline_training.export import export
 from poseline_training.finetune import Finetuning, finetune, finetuned
 from poseline_training.pretrain import pretrain, pretrained_weights
 from poseline_training.results.settings import ResultsSettings
 from poseline_training.runtime import open_scorer
+from poseline_training.weights import read_weights
 
 pytestmark = [
     # Lightning and the ONNX exporter use functions that torch itself has deprecated.
@@ -124,6 +130,40 @@ def test_pretraining_gives_weights_that_finetuning_takes(matching: str, tmp_path
     )
 
 
+@pytest.mark.parametrize(("frozen", "moved"), [(1.0, False), (0.5, True)])
+def test_a_bundles_trunk_is_trained_on_under_new_heads(
+    bundle: ModelBundle, tmp_path: Path, frozen: float, moved: bool
+) -> None:
+    """Of a network of another width than the settings say, with other classes; while it is frozen it stands still."""
+    data = DataSettings(actor=ActorSettings(weight=1.0, streams=2, seconds=15), classes=("background", "walk", "clap"))
+    settings = FinetuneSettings.model_validate(
+        TINY | {"data": data, "network": {"look_aheads": [0, 4]}, "trunk": bundle.path, "frozen": frozen, "steps": 4}
+    )
+    finetune(settings, tmp_path)
+    network, classes = finetuned(tmp_path)
+    old, new = read_weights(bundle)[0].state_dict(), network.state_dict()
+    assert classes == ("background", "walk", "clap")
+    assert (network.body.width, network.look_aheads) == (96, (0, 4))
+    trunk = [name for name, _ in network.named_parameters() if name.startswith(("normalizer.", "body."))]
+    assert len(trunk) > 20
+    assert [torch.equal(old[name], new[name]) for name in trunk].count(False) == (len(trunk) if moved else 0)
+
+
+def test_training_begins_at_one_place(bundle: ModelBundle, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="exclude each other"):
+        finetune(FinetuneSettings(**TINY, trunk=bundle.path, init=tmp_path), tmp_path)
+
+
+def test_a_corpus_of_ones_own_is_all_that_is_named(tmp_path: Path) -> None:
+    write_corpora(tmp_path)
+    data = own_data(tmp_path / "made_up")
+    assert (data.root, data.label_map) == (tmp_path, None)
+    assert [(one.corpus, one.files) for one in data.sets] == [("made_up", ("untrimmed_train",))]
+    with pytest.raises(InputError, match=r"no \*_train\.npz"):
+        own_data(tmp_path)
+    assert FinetuneSettings.load(OWN, data=data).data == data
+
+
 def test_the_bundle_is_the_network_over_the_full_sequence(run: Path, bundle: ModelBundle) -> None:
     network, _ = finetuned(run)
     golden = bundle.golden()
@@ -132,6 +172,29 @@ def test_the_bundle_is_the_network_over_the_full_sequence(run: Path, bundle: Mod
         logits, borders = network(torch.from_numpy(golden.poses))
     assert np.abs(scores - (logits / TEMPERATURE).softmax(-1).numpy()).max() < 1e-5
     assert np.abs(boundaries - borders.sigmoid().numpy()).max() < 1e-5
+
+
+def test_a_bundle_holds_the_network_that_it_runs(bundle: ModelBundle) -> None:
+    """Step graphs have folded it away; its weights lie beside them, head, temperature and all."""
+    network, settings = read_weights(bundle)
+    golden = bundle.golden()
+    with torch.no_grad():
+        logits, borders = network(torch.from_numpy(golden.poses))
+    assert np.abs(golden.scores - logits.softmax(-1).numpy()).max() < 1e-6
+    assert np.abs(golden.boundaries - borders.sigmoid().numpy()).max() < 1e-6
+    assert settings == NetworkSettings(width=96)
+
+
+def test_a_bundle_without_weights_says_so(bundle: ModelBundle, tmp_path: Path) -> None:
+    without = {name: digest for name, digest in bundle.manifest.files.items() if name != "weights.npz"}
+    old = replace(bundle, manifest=bundle.manifest.model_copy(update={"files": without}))
+    with pytest.raises(BundleError, match=r"has no weights\.npz"):
+        read_weights(old)
+    damaged = replace(bundle, path=tmp_path)
+    shutil.copytree(bundle.path, tmp_path, dirs_exist_ok=True)
+    np.savez(tmp_path / "weights.npz", settings=np.array("{}"))
+    with pytest.raises(BundleError, match="does not hold the bundle's network"):
+        read_weights(damaged)
 
 
 def test_golden_samples_catch_another_network(bundle: ModelBundle) -> None:
