@@ -127,7 +127,7 @@ def test_pretraining_gives_weights_that_finetuning_takes(matching: str, tmp_path
 def test_the_bundle_is_the_network_over_the_full_sequence(run: Path, bundle: ModelBundle) -> None:
     network, _ = finetuned(run)
     golden = bundle.golden()
-    scores, boundaries = open_scorer(bundle).replay(golden.poses)
+    scores, boundaries, _ = open_scorer(bundle).replay(golden.poses)
     with torch.no_grad():
         logits, borders = network(torch.from_numpy(golden.poses))
     assert np.abs(scores - (logits / TEMPERATURE).softmax(-1).numpy()).max() < 1e-5

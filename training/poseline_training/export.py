@@ -131,7 +131,7 @@ def _write_level(level: Level, width: int, path: Path) -> None:
     first = level.every == 1
     inputs = (torch.zeros(2, len(BODY16.joints), 4), rows) if first else (rows,)
     names = ["joints", "rows"] if first else ["rows"]
-    outputs = ["scores", "boundaries", "written"] if first else ["written"]
+    outputs = ["scores", "boundaries", "vectors", "written"] if first else ["written"]
     _write_graph(level.module, inputs, names, outputs, tuple({0: batch} for _ in inputs), path)
 
 
@@ -207,6 +207,8 @@ def _write_golden(network: Localizer, twin: Localizer | None, path: Path) -> Non
             with torch.no_grad():
                 scores, boundaries = _Whole(one)(torch.from_numpy(golden["poses"]))
             golden |= {f"{prefix}scores": scores.numpy(), f"{prefix}boundaries": boundaries.numpy()}
+    with torch.no_grad():
+        golden["vectors"] = network.encode(torch.from_numpy(golden["poses"])).numpy()
     np.savez_compressed(path, **golden)  # pyright: ignore[reportArgumentType]
 
 
