@@ -26,6 +26,7 @@ class Entry(NamedTuple):
 COMMANDS: dict[str, Entry] = {
     "serve": Entry("poseline_service.cli:serve", "service", "Serve the HTTP and WebSocket API, the page and metrics."),
     "keys": Entry("poseline_service.keys_cli:keys", "service", "Make, list and revoke API keys of a server."),
+    "swap": Entry("poseline_service.cli:swap", "service", "Let another model answer on a running server."),
     "stream": Entry("poseline_cli.stream:stream", None, "Put a recording, a video or a camera into a live stream."),
     "localize": Entry("poseline_cli.localize:localize", None, "Find the actions of a recording, here or by a server."),
     "actor": Entry("poseline.cli:actor", None, "Print a performance of the scripted actor, as a recording to try."),

@@ -22,6 +22,7 @@ Not thread-safe, but slots are independent: whoever touches different slots does
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -66,6 +67,21 @@ _REGION = np.dtype(
 _NEVER = np.iinfo(np.int64).max
 
 
+class Thresholds(BaseModel):
+    """min_score and off_score of one class."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    min_score: float = Field(gt=0, le=1)
+    off_score: float = Field(gt=0, le=1)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Thresholds:
+        if self.off_score > self.min_score:
+            raise ValueError(f"off_score {self.off_score} is above min_score {self.min_score}")
+        return self
+
+
 class DecodingOptions(BaseModel):
     """How scores become segments. Durations in seconds.
 
@@ -74,7 +90,7 @@ class DecodingOptions(BaseModel):
     segment. max_duration: a score that holds longer is cut. Both are of the scores' own span; the boundary head then
     moves each border by a third of a second at the most. evidence: nats that must have come together for a segment before
     its start is told; 0 tells it as it opens, and finals do not depend on it. updates: seconds between `updated` events; 0
-    means none.
+    means none. thresholds: by class name, where a class has scores of its own to open and close at.
 
     The defaults were chosen on people left out of training (docs/results.md).
     """
@@ -88,6 +104,7 @@ class DecodingOptions(BaseModel):
     max_duration: float = Field(default=60.0, gt=0, le=3600)
     evidence: float = Field(default=0.0, ge=0, le=1000)
     updates: float = Field(default=0.0, ge=0, le=60)
+    thresholds: dict[str, Thresholds] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _ordered(self) -> DecodingOptions:
@@ -129,11 +146,13 @@ class SegmentDecoder:
         self.fps = fps
         self._t = np.zeros(slots, np.int64)
         self._keys = np.zeros(slots, np.int64)
-        self._on = np.zeros(slots, np.float32)
-        self._off = np.zeros((slots, 1), np.float32)
+        self._on = np.zeros((slots, classes), np.float32)
+        self._off = np.zeros((slots, classes), np.float32)
+        self._uneven = False
+        """Some slot has thresholds of a class' own."""
         self._needed = np.zeros(slots, np.float32)
         """Evidence before a start is told, and the log odds at which a score is none."""
-        self._neutral = np.zeros(slots, np.float32)
+        self._neutral = np.zeros((slots, classes), np.float32)
         self._patient = False
         """Some slot needs evidence, or holds what is open and has not been told."""
         self._hang = np.zeros(slots, np.int64)
@@ -146,16 +165,25 @@ class SegmentDecoder:
         self._regions = np.zeros((slots, classes), _REGION)
         self._boundaries = np.zeros((slots, _MEMORY, 2), np.float32)
 
-    def open(self, slot: int, options: DecodingOptions, allowed: Flags | None = None) -> None:
-        """Give the slot to a new track. allowed: (K,) which classes may be decided; None means all."""
+    def open(
+        self, slot: int, options: DecodingOptions, allowed: Flags | None = None, names: Sequence[str] = ()
+    ) -> None:
+        """Give the slot to a new track. allowed: (K,) which classes may be decided; None means all. names: of the classes,
+        by which `options.thresholds` calls them; who is not among them has none of its own."""
         self._keys[slot] = 0
         self.restart(slot)
-        self.adjust(slot, options, allowed)
+        self.adjust(slot, options, allowed, names)
 
-    def adjust(self, slot: int, options: DecodingOptions, allowed: Flags | None = None) -> None:
+    def adjust(
+        self, slot: int, options: DecodingOptions, allowed: Flags | None = None, names: Sequence[str] = ()
+    ) -> None:
         """Other options from the next frame on. What is open stays open and ends by them."""
         self._on[slot], self._off[slot] = options.min_score, options.off_score
-        self._needed[slot], self._neutral[slot] = options.evidence, log_odds(options.min_score)
+        for k, name in enumerate(names if options.thresholds else ()):
+            if own := options.thresholds.get(name):
+                self._on[slot, k], self._off[slot, k] = own.min_score, own.off_score
+                self._uneven = True
+        self._needed[slot], self._neutral[slot] = options.evidence, log_odds(self._on[slot])
         self._patient |= options.evidence > 0
         self._hang[slot] = round(options.off_hang * self.fps)
         least, most, update = options.min_duration, options.max_duration, options.updates
@@ -182,7 +210,7 @@ class SegmentDecoder:
         t = self._t[slots]
         self._t[slots] = t + 1
         self._boundaries[slots, t % _MEMORY] = boundaries
-        above = scores[:, 1:] >= self._off[slots]
+        above = scores[:, 1:] >= (self._off if self._uneven else self._off[:, :1])[slots]
         if self._choosy:
             above &= self._allowed[slots]
         rows, k = np.nonzero(above | self._active[slots])
@@ -236,11 +264,12 @@ class SegmentDecoder:
         np.copyto(region["last"], t, where=above)
         np.copyto(region["total_at_last"], region["total"], where=above)
         if self._patient:
-            region["evidence"] = gathered(region["evidence"], p, self._neutral[at])
+            region["evidence"] = gathered(region["evidence"], p, self._neutral[at, k])
         self._regions[at, k] = region
 
         ends = t - region["last"] > self._hang[at]
-        begins = (p >= self._on[at]) & above & ~region["open"]
+        high = p >= self._on[at, k]
+        begins = high & above & ~region["open"]
         due = region["open"] & (t >= region["due"])
         tells = begins
         if self._patient:
@@ -248,7 +277,6 @@ class SegmentDecoder:
         decisions: list[tuple[int, Decision]] = []
         if peaks is not None:
             cuts, closes = peaks & region["open"] & (t - _WAIT - region["border"] >= self._lengths[at, 0])
-            high = p >= self._on[at]
             for i in np.flatnonzero(cuts & high):
                 decisions += self._cut(int(rows[i]), at[i], k[i], float(p[i]))
                 tells[i] = False
@@ -312,7 +340,7 @@ class SegmentDecoder:
         region["start"], region["border"], region["key"], region["peak"] = begin, begin, key, p
         region["total"], region["total_at_last"], region["last"], region["due"] = total, total, t, 0
         region["onset"] = _onset(float(self._boundaries[slot, begin % _MEMORY, 0]))
-        region["evidence"] = max(0.0, float(log_odds(p) - self._neutral[slot])) * (_WAIT + 1)
+        region["evidence"] = max(0.0, float(log_odds(p) - self._neutral[slot, k])) * (_WAIT + 1)
         region["told"] = False
         if region["evidence"] < self._needed[slot]:
             return [(row, ended)]

@@ -123,6 +123,8 @@ class ModelManifest(_Frozen):
     def _named(self) -> ModelManifest:
         if self.classes[0] != "background" or len(set(self.classes)) != len(self.classes):
             raise ValueError("classes must be distinct and begin with 'background'")
+        if unknown := set(self.decoding.thresholds) - set(self.classes[1:]):
+            raise ValueError(f"decoding has thresholds of {', '.join(sorted(unknown))}, which is no class of the model")
         return self
 
     @property

@@ -58,12 +58,12 @@ class SpanDecoder:
 
     def open(self, slot: int, options: DecodingOptions, allowed: Flags | None = None) -> None:
         """Give the slot to a new track, whose first span is still to begin."""
-        self._decoder.open(slot, options, allowed)
+        self._decoder.open(slot, options, allowed, self._classes[1:])
         self._silent[slot] = self._look_ahead
 
     def adjust(self, slot: int, options: DecodingOptions, allowed: Flags | None = None) -> None:
         """Other options from the next frame that is decided."""
-        self._decoder.adjust(slot, options, allowed)
+        self._decoder.adjust(slot, options, allowed, self._classes[1:])
 
     def begin(self, slot: int, t: float) -> None:
         """A new span, whose first frame is at media time t. What was open must have been finished."""

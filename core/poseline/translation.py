@@ -54,11 +54,14 @@ MAX_GAP_RESET = 10.0
 
 
 def decoding_options(choice: DecodingChoice, defaults: DecodingOptions) -> DecodingOptions:
-    """The manifest's options with the caller's on top. Raises InputError."""
+    """The manifest's options with the caller's on top; a caller's score to open or close at holds for every class, also for
+    those that have thresholds of their own. Raises InputError."""
     if not 0 < choice.gap_reset <= MAX_GAP_RESET:
         what = f"gap_reset is {choice.gap_reset}, expected more than 0 and at most {MAX_GAP_RESET} seconds"
         raise InputError(what, param="options.gap_reset")
-    given = {name: value for name in _DECODING if (value := getattr(choice, name)) is not None}
+    given: dict[str, Any] = {name: value for name in _DECODING if (value := getattr(choice, name)) is not None}
+    if "min_score" in given or "off_score" in given:
+        given["thresholds"] = {}
     given["updates"] = 0.0
     if isinstance(choice, StreamOptions):
         if not choice.scores_hz >= 0:

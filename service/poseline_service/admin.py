@@ -1,4 +1,5 @@
-"""The second port: `GET /metrics`, and with a key `POST /admin/drain`; a firewall can tell it from the traffic's.
+"""The second port: `GET /metrics`, and with a key `POST /admin/drain` and `/admin/model`; a firewall can tell it from the
+traffic's.
 
 Served by the standard library in threads of its own: a scrape must not cost the event loop anything. What is asked of the
 loop goes there by way of it. A caller gets `_PATIENCE` seconds for each read; nothing else guards this port, which is
@@ -18,15 +19,24 @@ from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 from wsgiref.types import StartResponse, WSGIEnvironment
 
-from msgspec import json
+from msgspec import DecodeError, Struct, json
 from starlette.responses import Response
 
-from poseline.errors import PoselineError
+from poseline.errors import MalformedMessage, PoselineError, TooLarge
+from poseline.translation import model_info
 from poseline_service.errors import NotFound, Unauthorized
 from poseline_service.problems import problem_response
 from poseline_service.runtime import Runtime
 
 _PATIENCE = 10.0
+_LONGEST = 4096
+"""Bytes of a body."""
+
+
+class Swap(Struct, forbid_unknown_fields=True):
+    """What `POST /admin/model` asks for: a bundle's name under `POSELINE_MODELS`, or `default`."""
+
+    model: str
 
 
 class _Server(ThreadingMixIn, WSGIServer):
@@ -77,10 +87,14 @@ class Admin:
         if path == "/metrics":
             return self._metrics(environ, start_response)
         try:
-            if path != "/admin/drain" or self._key is None:
+            routes = {"/admin/drain": self._drain, "/admin/model": self._swap}
+            if path not in routes or self._key is None:
                 raise NotFound(f"{path}: nothing is served here")
             self._check(environ.get("HTTP_AUTHORIZATION", ""), self._key)
-            response = self._drain(method)
+            if method == "POST":
+                response = routes[path](environ)
+            else:
+                response = Response(status_code=405, headers={"Allow": "POST"})
         except PoselineError as error:
             response = problem_response(error, path, token_hex(8))
         status = HTTPStatus(response.status_code)
@@ -95,9 +109,20 @@ class Admin:
         if scheme.lower() != "bearer" or not hmac.compare_digest(token.strip().encode("latin-1", "replace"), key):
             raise Unauthorized("the admin key is missing or wrong")
 
-    def _drain(self, method: str) -> Response:
-        if method != "POST":
-            return Response(status_code=405, headers={"Allow": "POST"})
+    def _drain(self, environ: WSGIEnvironment) -> Response:
         streams = self._runtime.drain_from_outside()
         told = {"draining": True, "streams": streams, "drain_seconds": self._runtime.settings.drain_seconds}
         return Response(json.encode(told), 202, media_type="application/json")
+
+    def _swap(self, environ: WSGIEnvironment) -> Response:
+        """Answers when the other model has proved itself, or has not: some seconds."""
+        length = environ.get("CONTENT_LENGTH") or "0"
+        if not length.isdigit() or int(length) > _LONGEST:
+            raise TooLarge(f"the body is said to have {length[:20]} bytes, the limit is {_LONGEST}")
+        try:
+            asked = json.decode(environ["wsgi.input"].read(int(length)), type=Swap)
+        except (DecodeError, UnicodeDecodeError) as error:
+            raise MalformedMessage(f'expected {{"model": a name}}: {error}') from None
+        model = self._runtime.swap_from_outside(asked.model).result()
+        bundle = model.bundle
+        return Response(json.encode(model_info(bundle.manifest, bundle.digest)), media_type="application/json")

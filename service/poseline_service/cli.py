@@ -13,6 +13,7 @@ from math import ceil
 from time import monotonic
 from typing import Annotated
 
+import httpx
 import typer
 import uvicorn
 from pydantic import ValidationError
@@ -29,6 +30,9 @@ from poseline_service.settings import ServiceSettings, unknown_variables
 _DOORS = 16
 """Connections that are accepted in one turn of the event loop. libuv accepts one a turn from each listening handle; under
 load turns are long, and who is to be refused would wait for seconds. So the one socket is watched by many handles."""
+
+_SWAP_SECONDS = 120.0
+"""For another model to prove itself."""
 
 _OTHER_FILES = 256
 """Descriptors beside those of connections: jobs' files, scrapes, the store of states."""
@@ -88,6 +92,29 @@ def serve(
         doors = _open_doors(settings.host, settings.port)
         _make_room(settings.connections)
         DrainingServer(config, app.state.runtime, guard).run(sockets=doors)
+
+
+def swap(
+    name: Annotated[str, typer.Argument(help="Folder of the bundle under the server's POSELINE_MODELS, or `default`.")],
+    admin: Annotated[
+        str | None, typer.Option(help="The server's metrics port, as http://host:9464; else where the settings say.")
+    ] = None,
+) -> None:
+    """Let another model answer on a running server, whose settings (POSELINE_ADMIN_KEY, …) this environment has."""
+    settings = read_settings()
+    if settings.admin_key is None:
+        raise InputError("POSELINE_ADMIN_KEY is not set: without it a server has no such route")
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    url = f"{admin or f'http://{host}:{settings.metrics_port}'}/admin/model"
+    headers = {"Authorization": f"Bearer {settings.admin_key.get_secret_value()}"}
+    try:
+        answer = httpx.post(url, json={"model": name}, headers=headers, timeout=_SWAP_SECONDS)
+        told: dict[str, str] = answer.json()
+    except (httpx.HTTPError, ValueError) as error:
+        raise InputError(f"{url} gave no answer: {error}") from None
+    if answer.is_error:
+        raise InputError(f"{told['code']}: {told['detail']}")
+    typer.echo(f"{told['name']} {told['version']} {told['digest']}")
 
 
 def _open_doors(host: str, port: int) -> list[socket.socket]:

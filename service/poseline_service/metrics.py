@@ -104,6 +104,11 @@ class Metrics:
             ["model", "model_version", "layout", "provider"],
             registry=registry,
         )
+        self.models_loaded = Gauge(
+            "poseline_models_loaded",
+            "Models in memory: the one that answers, and former ones in use.",
+            registry=registry,
+        )
         self.http_requests = Counter(
             "poseline_http_requests_total", "HTTP requests.", ["route", "method", "status"], registry=registry
         )

@@ -53,7 +53,9 @@ class SessionOptions:
         return SessionOptions(changed_options(self.choice, changes), self._manifest)
 
     def effective(self) -> dict[str, Any]:
-        """Every option as it holds."""
+        """Every option as it holds; and `thresholds`, where classes have their own."""
         decoding = self.of_track.decoding.model_dump(exclude={"updates"})
+        if not decoding["thresholds"]:
+            del decoding["thresholds"]
         chosen = {name: to_builtins(getattr(self.choice, name)) for name in _CHOSEN}
         return decoding | chosen | {"look_ahead": round(self._look_ahead, 6)}

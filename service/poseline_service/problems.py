@@ -27,7 +27,7 @@ _KINDS: Mapping[type[domain.PoselineError], tuple[int, int]] = {
     domain.TooLarge: (413, 1009),
     domain.UnknownModel: (404, 4422),
     domain.ModeUnavailable: (422, 4422),
-    domain.BundleError: (503, 1013),
+    domain.BundleError: (422, 1013),
     domain.Overloaded: (503, 1013),
     domain.Draining: (503, 1012),
     domain.EngineFailure: (500, 1011),

@@ -10,9 +10,10 @@ from poseline.segments import Forced
 
 PLAIN = DecodingOptions(min_score=0.4, off_score=0.2, min_duration=16 / 30)
 QUIET = np.zeros(2, np.float32)
+NAMES = ("one", "other")
 
 
-def with_(**changes: float) -> DecodingOptions:
+def with_(**changes: object) -> DecodingOptions:
     return DecodingOptions.model_validate(PLAIN.model_dump() | changes)
 
 
@@ -21,7 +22,7 @@ class Alone:
 
     def __init__(self, options: DecodingOptions | None = None, allowed: np.ndarray | None = None) -> None:
         self._decoder = SegmentDecoder(3, 2)
-        self._decoder.open(1, options or PLAIN, allowed)
+        self._decoder.open(1, options or PLAIN, allowed, NAMES)
 
     def push(self, p: np.ndarray, boundaries: np.ndarray) -> list[Decision]:
         return [one for _, one in self._decoder.push(np.array([1]), p[None], boundaries[None])]
@@ -171,6 +172,27 @@ def test_only_allowed_classes_are_decided() -> None:
 def test_impossible_options_are_refused() -> None:
     with pytest.raises(ValidationError, match=r"off_score 0\.5 is above min_score 0\.4"):
         with_(off_score=0.5)
+    with pytest.raises(ValidationError, match=r"off_score 0\.5 is above min_score 0\.3"):
+        with_(thresholds={"one": {"min_score": 0.3, "off_score": 0.5}})
+
+
+@pytest.mark.parametrize("evidence", [0.0, 6.0])
+def test_a_class_goes_by_its_own_thresholds_and_the_other_by_those_of_all(evidence: float) -> None:
+    rng = np.random.default_rng(3)
+    track = np.repeat(rng.uniform(0, 0.5, (60, 2)), 4, axis=0)
+    own, plain = {"min_score": 0.25, "off_score": 0.1}, with_(evidence=evidence, min_duration=0.1)
+    mixed = of_each_class(track, with_(evidence=evidence, min_duration=0.1, thresholds={"other": own}))
+    for_all = of_each_class(track, with_(evidence=evidence, min_duration=0.1, **own))
+    as_told = of_each_class(track, plain)
+    assert mixed == {1: as_told[1], 2: for_all[2]}
+    assert for_all != as_told
+
+
+def of_each_class(track: np.ndarray, options: DecodingOptions) -> dict[int, list[tuple]]:
+    """What is decided of each label, but for its key: those are counted over both."""
+    decoder = Alone(options)
+    found = [d for p in track for d in decoder.push(scores(*p), QUIET)]
+    return {k: [(d.phase, d.start, d.end, d.score, d.decided) for d in found if d.label == k] for k in (1, 2)}
 
 
 LEVELS = st.sampled_from([0.0, 0.1, 0.25, 0.45, 0.9])
@@ -288,7 +310,7 @@ def test_finals_do_not_depend_on_evidence(
 
 OPTIONS = (
     with_(min_duration=0.1, updates=0.2),
-    with_(min_score=0.8, off_score=0.3, max_duration=1.0),
+    with_(min_score=0.8, off_score=0.3, max_duration=1.0, thresholds={"other": {"min_score": 0.2, "off_score": 0.05}}),
     with_(off_hang=0.0, min_duration=0.0, evidence=3.0),
 )
 TRACK = st.lists(st.tuples(LEVELS, LEVELS), min_size=1, max_size=80)
@@ -314,7 +336,7 @@ def test_neighbours_slots_and_pace_change_nothing(tracks: list, slots: list[int]
     for _ in range(7):
         decoder.push(np.arange(5), np.array([[0, 1, 0]] * 5, np.float32), np.ones((5, 2), np.float32))
     for slot, options in zip(slots, OPTIONS, strict=False):
-        decoder.open(slot, options)
+        decoder.open(slot, options, names=NAMES)
     found: list[list[Decision]] = [[], [], []]
     at = [0, 0, 0]
     while live := [i for i in range(3) if at[i] < len(tracks[i])]:
@@ -334,8 +356,8 @@ def test_neighbours_slots_and_pace_change_nothing(tracks: list, slots: list[int]
 @given(TRACK, TRACK, st.sampled_from(OPTIONS))
 def test_a_saved_track_goes_on_elsewhere(before: list, after: list, options: DecodingOptions) -> None:
     here, there = SegmentDecoder(2, 2), SegmentDecoder(4, 2)
-    here.open(1, options)
-    there.open(2, options)
+    here.open(1, options, names=NAMES)
+    there.open(2, options, names=NAMES)
     found: list[Decision] = []
     for a, b in before:
         found += [one for _, one in here.push(np.array([1]), scores(a, b)[None], borders(a, b)[None])]
@@ -421,10 +443,10 @@ def test_a_longer_minimum_retracts_what_ends_too_early_for_it() -> None:
 @given(TRACK, st.lists(st.integers(0, 2), min_size=1, max_size=80))
 def test_options_that_change_all_the_time_break_no_life(track: list[tuple[float, float]], choices: list[int]) -> None:
     decoder = SegmentDecoder(1, 2)
-    decoder.open(0, OPTIONS[0])
+    decoder.open(0, OPTIONS[0], names=NAMES)
     found: list[Decision] = []
     for t, p in enumerate(track):
-        decoder.adjust(0, OPTIONS[choices[t % len(choices)]])
+        decoder.adjust(0, OPTIONS[choices[t % len(choices)]], names=NAMES)
         found += [one for _, one in decoder.push(np.array([0]), scores(*p)[None], borders(*p)[None])]
     check_lives(found + decoder.flush(0, "close"), len(track), patient=True)
 
@@ -433,10 +455,10 @@ def test_options_that_change_all_the_time_break_no_life(track: list[tuple[float,
 @given(TRACK, st.sampled_from([0, 1, 2]), st.sets(st.integers(0, 80)))
 def test_the_same_options_again_change_nothing(track: list[tuple[float, float]], which: int, when: set[int]) -> None:
     decoder = SegmentDecoder(1, 2)
-    decoder.open(0, OPTIONS[which])
+    decoder.open(0, OPTIONS[which], names=NAMES)
     found: list[Decision] = []
     for t, p in enumerate(track):
         if t in when:
-            decoder.adjust(0, OPTIONS[which])
+            decoder.adjust(0, OPTIONS[which], names=NAMES)
         found += [one for _, one in decoder.push(np.array([0]), scores(*p)[None], borders(*p)[None])]
     assert found + decoder.flush(0, "close") == alone(track, OPTIONS[which])

@@ -14,7 +14,7 @@ from msgspec import UNSET, UnsetType
 
 from poseline import protocol
 from poseline.codec import CODECS, JSON, MSGPACK, Codec, decode_request, encode, schemas
-from poseline.decoding import DecodingOptions
+from poseline.decoding import DecodingOptions, Thresholds
 from poseline.errors import (
     BadConfidence,
     BadNumber,
@@ -341,6 +341,14 @@ def test_options_stand_on_the_manifests() -> None:
     found = decoding_options(StreamOptions(off_score=0.3), defaults)
     assert (found.min_score, found.off_score, found.updates) == (0.6, 0.3, 0.0)
     assert decoding_options(StreamOptions(partials="all"), defaults).updates == UPDATE_SECONDS
+
+
+@pytest.mark.parametrize("options", [StreamOptions(min_score=0.7), StreamOptions(off_score=0.2)])
+def test_a_clients_threshold_holds_for_every_class(options: StreamOptions) -> None:
+    own = {"jump": Thresholds(min_score=0.9, off_score=0.6)}
+    defaults = DecodingOptions(thresholds=own)
+    assert decoding_options(StreamOptions(min_duration=0.1), defaults).thresholds == own
+    assert decoding_options(options, defaults).thresholds == {}
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 """The commands' insides on a tiny run: it resumes exactly, exports, and the bundle says what the network says."""
 
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +27,7 @@ from poseline_training.finetune import Finetuning, finetune, finetuned
 from poseline_training.pretrain import pretrain, pretrained_weights
 from poseline_training.results.settings import ResultsSettings
 from poseline_training.runtime import open_scorer
+from poseline_training.weights import read_weights
 
 pytestmark = [
     # Lightning and the ONNX exporter use functions that torch itself has deprecated.
@@ -132,6 +135,29 @@ def test_the_bundle_is_the_network_over_the_full_sequence(run: Path, bundle: Mod
         logits, borders = network(torch.from_numpy(golden.poses))
     assert np.abs(scores - (logits / TEMPERATURE).softmax(-1).numpy()).max() < 1e-5
     assert np.abs(boundaries - borders.sigmoid().numpy()).max() < 1e-5
+
+
+def test_a_bundle_holds_the_network_that_it_runs(bundle: ModelBundle) -> None:
+    """Step graphs have folded it away; its weights lie beside them, head, temperature and all."""
+    network, settings = read_weights(bundle)
+    golden = bundle.golden()
+    with torch.no_grad():
+        logits, borders = network(torch.from_numpy(golden.poses))
+    assert np.abs(golden.scores - logits.softmax(-1).numpy()).max() < 1e-6
+    assert np.abs(golden.boundaries - borders.sigmoid().numpy()).max() < 1e-6
+    assert settings == NetworkSettings(width=96)
+
+
+def test_a_bundle_without_weights_says_so(bundle: ModelBundle, tmp_path: Path) -> None:
+    without = {name: digest for name, digest in bundle.manifest.files.items() if name != "weights.npz"}
+    old = replace(bundle, manifest=bundle.manifest.model_copy(update={"files": without}))
+    with pytest.raises(BundleError, match=r"has no weights\.npz"):
+        read_weights(old)
+    damaged = replace(bundle, path=tmp_path)
+    shutil.copytree(bundle.path, tmp_path, dirs_exist_ok=True)
+    np.savez(tmp_path / "weights.npz", settings=np.array("{}"))
+    with pytest.raises(BundleError, match="does not hold the bundle's network"):
+        read_weights(damaged)
 
 
 def test_golden_samples_catch_another_network(bundle: ModelBundle) -> None:

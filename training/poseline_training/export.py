@@ -37,6 +37,7 @@ from poseline_training.network.localizer import Localizer
 from poseline_training.network.steps import deployed
 from poseline_training.robustness import robustness
 from poseline_training.runtime import open_scorer, open_whole
+from poseline_training.weights import WEIGHTS, write_weights
 
 PARITY, WHOLE_PARITY = 1e-5, 1e-4
 WHOLE = "whole.onnx"
@@ -108,6 +109,7 @@ def write_bundle(
         twin.temper(settings.twin_temperature)
         _write_whole(twin, folder / WHOLE)
     _write_golden(network, twin, folder / GOLDEN)
+    write_weights(network, folder / WEIGHTS)
     (folder / "LICENSE").write_text(settings.license_text)
     _save(_manifest(settings, steps, classes, twin), folder)
     bundle = ModelBundle.open(folder)
@@ -217,7 +219,7 @@ def _manifest(
 ) -> ModelManifest:
     state = steps.spec()
     whole = WholeSpec(graph=WHOLE, reach=REACH, chunk=_CHUNK) if twin else None
-    files = [*(level.graph for level in state.levels), *([whole.graph] if whole else []), GOLDEN, "LICENSE"]
+    files = [*(level.graph for level in state.levels), *([whole.graph] if whole else []), GOLDEN, WEIGHTS, "LICENSE"]
     return ModelManifest(
         name=settings.name,
         version=settings.version,

@@ -7,7 +7,7 @@ serves every choice of accuracy against delay; which head is used is chosen when
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -54,6 +54,8 @@ class Localizer(nn.Module):
         look_aheads: tuple[int, ...] = (0,),
     ) -> None:
         super().__init__()
+        self.made_with: dict[str, Any] = {"body": body, "width": width, "dropout": dropout}
+        """Beside layout, classes and look-aheads."""
         self.causal = body != "centred_u"
         self.classes, self.look_aheads = classes, look_aheads
         self.normalizer = PoseNormalizer(layout, self.causal)
