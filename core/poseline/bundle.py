@@ -95,3 +95,8 @@ def find_bundle(models: Path, name: str | None = None) -> ModelBundle:
         if (path / "manifest.json").exists() and path.name == name:
             return ModelBundle.open(path)
     raise UnknownModel(f"unknown model {name!r}", param="model")
+
+
+def bundle_at(path: Path) -> ModelBundle:
+    """The bundle in that folder, or the default one of a folder of bundles. Raises BundleError, UnknownModel."""
+    return find_bundle(path) if (path / "DEFAULT").exists() else ModelBundle.open(path)

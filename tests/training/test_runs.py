@@ -9,18 +9,21 @@ import pytest
 import torch
 import yaml
 
+from little_corpora import write_corpora
 from poseline.actor import perform
 from poseline.bundle import ModelBundle
 from poseline.errors import BundleError, InputError
 from poseline.online import localize
 from poseline.stepping import check_golden
 from poseline_training.config import (
+    OWN,
     ActorSettings,
     DataSettings,
     ExportSettings,
     FinetuneSettings,
     NetworkSettings,
     PretrainSettings,
+    own_data,
 )
 from poseline_training.export import export
 from poseline_training.finetune import Finetuning, finetune, finetuned
@@ -125,6 +128,40 @@ def test_pretraining_gives_weights_that_finetuning_takes(matching: str, tmp_path
     torch.testing.assert_close(
         tuned["body.conv0.linear.weight"], weights["body.conv0.linear.weight"], rtol=0, atol=1e-5
     )
+
+
+@pytest.mark.parametrize(("frozen", "moved"), [(1.0, False), (0.5, True)])
+def test_a_bundles_trunk_is_trained_on_under_new_heads(
+    bundle: ModelBundle, tmp_path: Path, frozen: float, moved: bool
+) -> None:
+    """Of a network of another width than the settings say, with other classes; while it is frozen it stands still."""
+    data = DataSettings(actor=ActorSettings(weight=1.0, streams=2, seconds=15), classes=("background", "walk", "clap"))
+    settings = FinetuneSettings.model_validate(
+        TINY | {"data": data, "network": {"look_aheads": [0, 4]}, "trunk": bundle.path, "frozen": frozen, "steps": 4}
+    )
+    finetune(settings, tmp_path)
+    network, classes = finetuned(tmp_path)
+    old, new = read_weights(bundle)[0].state_dict(), network.state_dict()
+    assert classes == ("background", "walk", "clap")
+    assert (network.body.width, network.look_aheads) == (96, (0, 4))
+    trunk = [name for name, _ in network.named_parameters() if name.startswith(("normalizer.", "body."))]
+    assert len(trunk) > 20
+    assert [torch.equal(old[name], new[name]) for name in trunk].count(False) == (len(trunk) if moved else 0)
+
+
+def test_training_begins_at_one_place(bundle: ModelBundle, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="exclude each other"):
+        finetune(FinetuneSettings(**TINY, trunk=bundle.path, init=tmp_path), tmp_path)
+
+
+def test_a_corpus_of_ones_own_is_all_that_is_named(tmp_path: Path) -> None:
+    write_corpora(tmp_path)
+    data = own_data(tmp_path / "made_up")
+    assert (data.root, data.label_map) == (tmp_path, None)
+    assert [(one.corpus, one.files) for one in data.sets] == [("made_up", ("untrimmed_train",))]
+    with pytest.raises(InputError, match=r"no \*_train\.npz"):
+        own_data(tmp_path)
+    assert FinetuneSettings.load(OWN, data=data).data == data
 
 
 def test_the_bundle_is_the_network_over_the_full_sequence(run: Path, bundle: ModelBundle) -> None:

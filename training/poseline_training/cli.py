@@ -10,8 +10,9 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from poseline.bundle import ModelBundle
-from poseline_training.config import ExportSettings, FinetuneSettings, PretrainSettings
+from poseline.bundle import ModelBundle, bundle_at
+from poseline.errors import InputError
+from poseline_training.config import OWN, ExportSettings, FinetuneSettings, PretrainSettings, own_data
 
 Config = Annotated[Path, typer.Option(help="Experiment YAML: what differs from the defaults.", exists=True)]
 Output = Annotated[Path | None, typer.Option(help="Folder of the run; default runs/<name of the YAML file>.")]
@@ -33,14 +34,34 @@ def pretrain(
 
 
 def finetune(
-    config: Config, output: Output = None, resume: Resume = False, steps: Steps = None, seed: Seed = None
+    config: Annotated[
+        Path, typer.Option(help="Experiment YAML; else the one for a few recordings of one's own.", exists=True)
+    ] = OWN,
+    from_: Annotated[
+        Path | None, typer.Option("--from", help="Bundle whose trunk is kept; of a folder of bundles, the default one.")
+    ] = None,
+    corpus: Annotated[
+        Path | None, typer.Option(help="The corpus to train on, instead of the YAML's (poseline corpus build).")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="Folder of the run; default runs/<name of the corpus or the YAML file>.")
+    ] = None,
+    resume: Resume = False,
+    steps: Steps = None,
+    seed: Seed = None,
 ) -> None:
-    """Train for localization, from labels."""
+    """Train for localization, from labels: an experiment, or classes of one's own on a bundle's trunk."""
     from poseline_training.finetune import finetune as run
 
+    if config == OWN and corpus is None:
+        raise InputError(
+            "what to train on is not said: --corpus FOLDER, as poseline corpus build makes it, or --config"
+        )
     _quiet()
-    settings = FinetuneSettings.load(config, steps=steps, seed=seed)
-    run(settings, output or Path("runs") / config.stem, resume)
+    trunk = None if from_ is None else bundle_at(from_).path
+    data = None if corpus is None else own_data(corpus)
+    settings = FinetuneSettings.load(config, steps=steps, seed=seed, trunk=trunk, data=data)
+    run(settings, output or Path("runs") / (config.stem if corpus is None else corpus.resolve().name), resume)
 
 
 def evaluate(

@@ -141,6 +141,9 @@ class FinetuneSettings(RunSettings):
     contrast: weight of supervised contrast between the frames' vectors (`objective.supervised_contrast`), at that temperature.
     average: decay of the weights' running mean, which is what is kept. init: a pretraining run.
 
+    trunk: a bundle whose normalizer and body are trained on, under new heads; the network is of its shape then.
+    trunk_rate: its share of the learning rate. frozen: share of the steps during which it stands still.
+
     teachers: finished runs, whose mean answer is taught beside the labels (Hinton et al., 2015); teaching: its share of the
     loss.
     """
@@ -156,8 +159,25 @@ class FinetuneSettings(RunSettings):
     average: float = 0.995
     context: int = 24  # first frames of a crop that began elsewhere: no loss, they lack their past
     init: Path | None = None
+    trunk: Path | None = None
+    trunk_rate: float = Field(default=1.0, ge=0, le=1)
+    frozen: float = Field(default=0.0, ge=0, le=1)
     teachers: tuple[Path, ...] = ()
     teaching: float = Field(default=0.5, ge=0, le=1)
+
+
+OWN = Path(__file__).with_name("own.yaml")
+"""The experiment for a handful of one's own recordings."""
+
+
+def own_data(corpus: Path) -> DataSettings:
+    """One corpus of one's own, under its own names: every file of its that ends with `_train`. Raises InputError."""
+    files = tuple(sorted(path.stem for path in corpus.glob("*_train.npz")))
+    if not files:
+        raise InputError(f"{corpus} holds no *_train.npz: it is no corpus, or nobody of it is to be trained on")
+    corpus = corpus.resolve()
+    own = SetSettings(corpus=corpus.name, files=files, weight=1.0, restitch=0.5)
+    return DataSettings(root=corpus.parent, label_map=None, sets=(own,))
 
 
 class PretrainSettings(RunSettings):

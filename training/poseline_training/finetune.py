@@ -1,4 +1,5 @@
-"""Localization from labels: the whole network, from scratch or from a pretrained body.
+"""Localization from labels: the whole network, from scratch, from a pretrained body, or new heads on a bundle's
+trunk.
 
 Keeps a running mean of the weights, which is what evaluation and export use.
 """
@@ -7,16 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn import Parameter
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from poseline.bundle import ModelBundle
 from poseline.errors import InputError
 from poseline.skeleton import BODY16
-from poseline_training.config import FinetuneSettings
+from poseline_training.config import FinetuneSettings, NetworkSettings
 from poseline_training.corpus import TrainingData, load_training_data
 from poseline_training.network.localizer import Localizer
 from poseline_training.objective import (
@@ -28,9 +31,10 @@ from poseline_training.objective import (
     localization_loss,
     supervised_contrast,
 )
-from poseline_training.pretrain import pretrained_weights
-from poseline_training.running import RESOLVED, TrainingModule, checkpoint, make_trainer, start
+from poseline_training.pretrain import TRUNK, pretrained_weights
+from poseline_training.running import RESOLVED, Pace, TrainingModule, checkpoint, make_trainer, start, warmup_cosine
 from poseline_training.sampling import LabelledBatches
+from poseline_training.weights import read_weights
 
 _CONTRASTED = 384
 """Frames of actions, and of background, that are contrasted in a step."""
@@ -111,6 +115,22 @@ class Finetuning(TrainingModule):
         classes = torch.stack([logits.float().softmax(-1) for logits, _ in said]).mean(0)
         return Taught(classes, torch.stack([borders.float().sigmoid() for _, borders in said]).mean(0))
 
+    def paces(self) -> list[tuple[list[Parameter], Pace]]:
+        """Without a trunk all go alike; with one, it waits while it is frozen and goes at its own rate from then on."""
+        settings = self.finetuning
+        if settings.trunk is None:
+            return super().paces()
+
+        def trunk(step: int) -> float:
+            return (
+                0.0 if step < settings.frozen * settings.steps else settings.trunk_rate * warmup_cosine(settings, step)
+            )
+
+        kept = tuple(f"network.{part}" for part in TRUNK)
+        named = [(name, value) for name, value in self.named_parameters() if value.requires_grad]
+        old, new = ([value for name, value in named if name.startswith(kept) == of_trunk] for of_trunk in (True, False))
+        return [(old, trunk), (new, lambda step: warmup_cosine(settings, step))]
+
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         super().optimizer_step(*args, **kwargs)
         self.average.update_parameters(self.network)
@@ -120,14 +140,35 @@ class Finetuning(TrainingModule):
 
 
 def finetune(settings: FinetuneSettings, folder: Path, resume: bool = False) -> None:
+    """Raises InputError, BundleError for a trunk that is none, and CorpusError."""
+    begin = _beginning(settings)
+    if begin.network:
+        settings = settings.model_copy(update={"network": begin.network})
     data: TrainingData = load_training_data(settings.data)
     shares = torch.tensor(data.class_shares(), dtype=torch.float32)
     trainer = make_trainer(settings, folder)
     module = Finetuning(settings, data.classes, shares, _teachers(settings.teachers, data.classes))
-    if settings.init:
-        module.network.load_state_dict(pretrained_weights(settings.init), strict=False)
+    if begin.weights:
+        module.network.load_state_dict(begin.weights, strict=False)
         module.average.module.load_state_dict(module.network.state_dict())
     start(trainer, module, LabelledBatches(data, settings), folder, resume)
+
+
+class _Beginning(NamedTuple):
+    """Weights of normalizer and body to begin with, and the network's settings where they are those of a trunk."""
+
+    weights: dict[str, Tensor] | None = None
+    network: NetworkSettings | None = None
+
+
+def _beginning(settings: FinetuneSettings) -> _Beginning:
+    if settings.trunk is None:
+        return _Beginning(pretrained_weights(settings.init) if settings.init else None)
+    if settings.init:
+        raise InputError("init and trunk exclude each other: both are where training begins", param="trunk")
+    network, shape = read_weights(ModelBundle.open(settings.trunk))
+    weights = {name: value for name, value in network.state_dict().items() if name.startswith(TRUNK)}
+    return _Beginning(weights, shape.model_copy(update={"look_aheads": settings.network.look_aheads}))
 
 
 def _teachers(folders: tuple[Path, ...], classes: tuple[str, ...]) -> list[Localizer]:

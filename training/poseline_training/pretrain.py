@@ -24,7 +24,8 @@ from poseline_training.network.localizer import Localizer
 from poseline_training.running import TrainingModule, checkpoint, make_trainer, start
 from poseline_training.sampling import TwoViews
 
-_KEPT = ("normalizer.", "body.")
+TRUNK = ("normalizer.", "body.")
+"""What all tasks share of a network, by the beginnings of its weights' names."""
 
 
 class Pretraining(TrainingModule):
@@ -78,4 +79,4 @@ def pretrained_weights(path: Path) -> dict[str, Tensor]:
     saved = torch.load(checkpoint(path) if path.is_dir() else path, map_location="cpu", weights_only=False)
     prefix = "query.network."
     named = {k.removeprefix(prefix): v for k, v in saved["state_dict"].items() if k.startswith(prefix)}
-    return {k: v for k, v in named.items() if k.startswith(_KEPT)}
+    return {k: v for k, v in named.items() if k.startswith(TRUNK)}

@@ -9,7 +9,7 @@ import math
 import resource
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ import torch
 from lightning.pytorch.callbacks import ModelCheckpoint, RichProgressBar
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch.nn import Parameter
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import Dataset
@@ -28,6 +29,7 @@ from poseline_training.sampling import loader
 
 RESOLVED = "config.yaml"
 COST = "cost.json"
+Pace = Callable[[int], float]
 
 
 def warmup_cosine(settings: RunSettings, step: int) -> float:
@@ -53,10 +55,15 @@ class TrainingModule(L.LightningModule):
         """Dropout, like the batch itself, is a function of seed and step: a resumed run draws what it would have drawn."""
         torch.manual_seed(self.settings.seed * 1_000_003 + self.global_step)
 
+    def paces(self) -> list[tuple[list[Parameter], Pace]]:
+        """Groups of what is trained, each with its share of the learning rate by step."""
+        return [([p for p in self.parameters() if p.requires_grad], lambda step: warmup_cosine(self.settings, step))]
+
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        trained = [p for p in self.parameters() if p.requires_grad]
-        optimizer = AdamW(trained, lr=self.settings.learning_rate, weight_decay=self._weight_decay)
-        schedule = LambdaLR(optimizer, lambda step: warmup_cosine(self.settings, step))
+        groups, paces = zip(*self.paces(), strict=True)
+        rate, decay = self.settings.learning_rate, self._weight_decay
+        optimizer = AdamW([{"params": group} for group in groups], lr=rate, weight_decay=decay)
+        schedule = LambdaLR(optimizer, list(paces))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
