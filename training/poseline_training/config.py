@@ -138,7 +138,7 @@ class FinetuneSettings(RunSettings):
     class_weight: classes weigh frequency^-class_weight in the loss. prior: their logits are shifted by prior times the log
     of their frequency while training (Menon et al., ICLR 2021), which favours the rare where it is 1. border_weight: of the
     boundary loss. balance: recordings and pieces are drawn by the rarity of their frames' classes, frequency^-balance.
-    contrast: weight of supervised contrast between the frames' vectors (`objective.supervised_contrast`), at that temperature.
+    contrast: weight of supervised contrast of the frames' vectors (`objective.supervised_contrast`), at that temperature.
     average: decay of the weights' running mean, which is what is kept. init: a pretraining run.
 
     trunk: a bundle whose normalizer and body are trained on, under new heads; the network is of its shape then.

@@ -59,7 +59,7 @@ def distillation_loss(logits: Tensor, border_logits: Tensor, taught: Taught, kno
 def supervised_contrast(vectors: Tensor, labels: Tensor, crops: Tensor, temperature: float) -> Tensor:
     """Frames of one class are to be nearer to each other than to all others (Khosla et al., NeurIPS 2020).
 
-    Unit vectors (N, D) with labels (N,) and the crop (N,) that each comes from. Neighbours within a crop are alike whatever is
+    Unit vectors (N, D) with labels (N,) and the crop (N,) that each comes from. Neighbours in a crop are alike whatever is
     learnt, so pairs of one crop say nothing; and background is no class: its frames push, and pull nobody.
     """
     similar = vectors @ vectors.T / temperature
