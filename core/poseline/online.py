@@ -103,7 +103,7 @@ class OnlineLocalizer:
                 self.scorer.restart(slot)
                 self._spans.begin(slot, frame.t)
         poses = np.concatenate([frame.pose for frame in frames]).reshape(len(frames), -1, 4)
-        scores, boundaries = self.scorer.step(slots, poses)
+        scores, boundaries, _ = self.scorer.step(slots, poses)
         if self._look_ahead:
             self._poses[slots] = poses
         step = self._spans.push(slots, [frame.t for frame in frames], scores, boundaries)
@@ -114,7 +114,7 @@ class OnlineLocalizer:
         nothing had been. All that is told has row 0. Raises EngineFailure."""
         unheard = self._spans.unheard(slot)
         held = self.scorer.hold(slot, self._poses[slot], self._look_ahead) if unheard else None
-        return self._spans.finish(slot, held, forced)
+        return self._spans.finish(slot, None if held is None else (held.scores, held.boundaries), forced)
 
     def save(self, slot: int) -> SlotState:
         """Everything that the slot holds of its track; options are its owner's affair."""
