@@ -26,7 +26,19 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from poseline.bundle import ModelBundle, find_bundle
-from poseline.cli import Fps, ImageSize, InputFormat, Key, Layout, Recording, Seconds, Seed, Sequence, open_source
+from poseline.cli import (
+    Fps,
+    ImageSize,
+    InputFormat,
+    Key,
+    Layout,
+    Recording,
+    Seconds,
+    Seed,
+    Sequence,
+    open_source,
+    times,
+)
 from poseline.errors import InputError, MissingExtra, ModeUnavailable
 from poseline.formats.timelines import FORMATS, format_of, timeline_format
 from poseline.formats.videos import is_video
@@ -125,11 +137,7 @@ def _there(url: str, key: str | None, recording: Recording, options: LocalizeOpt
     for request in requests:
         responses.append(localize_remotely(url, request, key=key))
         step(len(responses) / len(requests))
-    found = [
-        TimelineSegment(one.segment_id, one.track_id, one.label, one.start, one.end, one.score, one.label_id)
-        for response in responses
-        for one in response.segments
-    ]
+    found = [TimelineSegment.of(one) for response in responses for one in response.segments]
     model = remote_model(url, recording.model, key)
     thresholds = effective_thresholds(options, model.thresholds)
     return _timeline(recording, found, model.info, thresholds, model.fps)
@@ -141,7 +149,7 @@ def _here(model: Path | None, models: Path, recording: Recording, options: Local
     manifest, step = bundle.manifest, bar.begin("localizing")
     localized = _whole if options.mode == "offline" else _played
     found = [
-        TimelineSegment("", name, event.label, *rounded(event), event.label_id)
+        TimelineSegment("", name, event.label, *rounded(event), event.label_id, event.repetitions)
         for name, event in localized(bundle, recording, options, step)
         if event.phase == "final"
     ]
@@ -235,7 +243,8 @@ def _table(timeline: Timeline) -> bytes:
     """For people: what a terminal of this width shows."""
     table = Table("track", "label", "start", "end", "score")
     for one in timeline.segments:
-        table.add_row(escape(one.track_id), escape(one.label), f"{one.start:.2f}", f"{one.end:.2f}", f"{one.score:.2f}")
+        label = escape(one.label + times(one.repetitions))
+        table.add_row(escape(one.track_id), label, f"{one.start:.2f}", f"{one.end:.2f}", f"{one.score:.2f}")
     console = Console(file=io.StringIO(), force_terminal=sys.stdout.isatty(), width=Console().width)
     console.print(table)
     return console.file.getvalue().encode()  # pyright: ignore[reportAttributeAccessIssue]

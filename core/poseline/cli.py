@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from msgspec import UnsetType
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -211,6 +212,11 @@ def _speed(text: str) -> float | None:
     return speed
 
 
+def times(repetitions: int | UnsetType | None) -> str:
+    """What stands behind the label of what was done more than once."""
+    return f" \N{MULTIPLICATION SIGN}{repetitions}" if repetitions and repetitions > 1 else ""
+
+
 def _line(message: protocol.ServerMessage) -> str | None:
     """What a person wants to see of a message, if anything. Names are others' words, and no markup of ours."""
     match message:
@@ -222,9 +228,8 @@ def _line(message: protocol.ServerMessage) -> str | None:
             return f"[yellow]{span}  {escape(message.label)}[/] {message.score:.2f} [dim]{escape(message.track_id)}[/]"
         case protocol.SegmentFinal():
             span = f"{message.start:8.2f} - {message.end:7.2f}"
-            return (
-                f"[bold green]{span}  {escape(message.label)}[/] {message.score:.2f} [dim]{escape(message.track_id)}[/]"
-            )
+            what = escape(message.label + times(message.repetitions))
+            return f"[bold green]{span}  {what}[/] {message.score:.2f} [dim]{escape(message.track_id)}[/]"
         case protocol.SegmentRetracted():
             return f"[dim]{'':8}   taken back  {escape(message.label)}[/]"
         case protocol.Warn() | protocol.ErrorMessage():

@@ -5,7 +5,7 @@ segment's vectors. A repetition is one way there and back: a swing beyond half a
 mean, a Schmitt trigger, so that noise about the mean counts nothing. That alone would count any slow wandering, too. So the
 vectors must come back as well: at a lag of about one repetition they are more like themselves than vectors drawn at random,
 as YIN has it for the pitch of a voice (de Cheveigné & Kawahara, YIN, a fundamental frequency estimator for speech and music,
-JASA 111, 2002); else it is one action. Both limits were chosen on people who are in no figure of docs/counting.md.
+JASA 111, 2002); else it is one action. Both limits were chosen on people who are in none of the figures (docs/results.md).
 
 Nothing is reckoned until a count is told of. A frame costs one product for the whole batch, every fourth frame of a track;
 what is kept of a track is its last half minute of such samples.
@@ -15,6 +15,7 @@ What comes back in less than a second the vectors hardly show: they are slower t
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import cache
 
 import numpy as np
@@ -102,24 +103,29 @@ def _sample(frame: int) -> int:
 def repetitions(samples: Floats) -> int:
     """How often what was sampled evenly, (T, D), was repeated; 1 where nothing comes back."""
     centred = samples - samples.mean(axis=0)
+    found = there_and_back(centred)
+    if found < 2:
+        return 1
+    T, lag = len(centred), len(centred) / found
+    first, last = max(1, int(lag * (1 - _TEMPO))), min(T - 1, int(lag * (1 + _TEMPO)) + 1)
+    return found if min(distances(centred, range(first, last + 1))) <= _RETURN else 1
+
+
+def there_and_back(centred: Floats) -> int:
+    """Swings to both sides along the first principal component of (T, D), whose mean is 0."""
     _, axes = np.linalg.eigh(centred.T @ centred)
     along = np.convolve(centred @ axes[:, -1], np.full(_SMOOTH, 1 / _SMOOTH), "same")
     swing = _SWING * along.std()
     sides = (along > swing).astype(np.int64) - (along < -swing)
     sides = sides[sides != 0]
-    there = 1 + int(np.count_nonzero(np.diff(sides)))  # runs on one side, then on the other
-    found = there // 2
-    if found < 2 or _distance(centred, len(centred) / found) > _RETURN:
-        return 1
-    return found
+    return (1 + int(np.count_nonzero(np.diff(sides)))) // 2  # runs on one side, then on the other
 
 
-def _distance(centred: Floats, lag: float) -> float:
-    """Least mean squared distance of samples about that lag apart, as a share of what independent ones would have."""
+def distances(centred: Floats, lags: Iterable[int]) -> list[float]:
+    """Mean squared distance of samples so far apart, as a share of what independent ones would have: (T, D), lags < T."""
     energy = np.concatenate([[0.0], np.cumsum((centred**2).sum(axis=1))])
     T = len(centred)
-    lags = range(max(1, int(lag * (1 - _TEMPO))), min(T - 1, int(lag * (1 + _TEMPO)) + 1) + 1)
-    return min(
+    return [
         float(((centred[p:] - centred[:-p]) ** 2).sum() / max(energy[T] - energy[p] + energy[T - p], 1e-12))
         for p in lags
-    )
+    ]

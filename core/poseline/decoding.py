@@ -201,6 +201,11 @@ class SegmentDecoder:
         """How many frames of its span each slot has been given: (B,)."""
         return self._t[slots]
 
+    def since(self, slot: int) -> int:
+        """The first frame with which a segment that is still to be final may begin; less than 0 where any may."""
+        regions = self._regions["start"][slot, self._active[slot]]
+        return int(min([self._t[slot], *regions])) - _BORDER_REACH
+
     def push(self, slots: NDArray[np.int64], scores: Floats, boundaries: Floats) -> list[tuple[int, Decision]]:
         """One frame of each of the (distinct) slots → decisions, each with its row.
 

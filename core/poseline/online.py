@@ -57,8 +57,8 @@ def class_mask(manifest: ModelManifest, classes: Sequence[str] | None) -> Flags 
 
 
 class SlotState(Struct, frozen=True, omit_defaults=True):
-    """All that a slot holds of its track, to travel: state rows and their clock, start of the span, decoder. And, where the
-    network looks ahead: how many of its answers are to be silent, and the last pose."""
+    """All that a slot holds of its track, to travel: state rows and their clock, start of the span, decoder, what its counts
+    need. And, where the network looks ahead: how many of its answers are to be silent, and the last pose."""
 
     rows: bytes
     clock: int
@@ -66,6 +66,7 @@ class SlotState(Struct, frozen=True, omit_defaults=True):
     decoder: DecoderState
     silent: int = 0
     pose: bytes = b""
+    samples: bytes = b""
 
 
 class OnlineLocalizer:
@@ -76,7 +77,7 @@ class OnlineLocalizer:
         self.scorer = scorer
         slots = scorer.pool.slots
         self._look_ahead = manifest.look_ahead
-        self._spans = SpanDecoder(manifest, slots, manifest.look_ahead)
+        self._spans = SpanDecoder(manifest, slots, manifest.look_ahead, counting=True)
         self._poses = np.zeros((slots if manifest.look_ahead else 0, len(manifest.native.joints), 4), np.float32)
         """The newest pose of each slot, where one may have to be held."""
 
@@ -103,10 +104,10 @@ class OnlineLocalizer:
                 self.scorer.restart(slot)
                 self._spans.begin(slot, frame.t)
         poses = np.concatenate([frame.pose for frame in frames]).reshape(len(frames), -1, 4)
-        scores, boundaries, _ = self.scorer.step(slots, poses)
+        answer = self.scorer.step(slots, poses)
         if self._look_ahead:
             self._poses[slots] = poses
-        step = self._spans.push(slots, [frame.t for frame in frames], scores, boundaries)
+        step = self._spans.push(slots, [frame.t for frame in frames], *answer)
         return _joined(ended, step) if ended else step
 
     def finish(self, slot: int, forced: Forced = "close") -> Step:
@@ -114,14 +115,14 @@ class OnlineLocalizer:
         nothing had been. All that is told has row 0. Raises EngineFailure."""
         unheard = self._spans.unheard(slot)
         held = self.scorer.hold(slot, self._poses[slot], self._look_ahead) if unheard else None
-        return self._spans.finish(slot, None if held is None else (held.scores, held.boundaries), forced)
+        return self._spans.finish(slot, held, forced)
 
     def save(self, slot: int) -> SlotState:
         """Everything that the slot holds of its track; options are its owner's affair."""
         rows, clock = self.scorer.save(slot)
-        origin, silent, decoder = self._spans.save(slot)
+        origin, silent, decoder, samples = self._spans.save(slot)
         pose = self._poses[slot].astype("<f4").tobytes() if self._look_ahead else b""
-        return SlotState(rows.astype("<f4").tobytes(), clock, origin, decoder, silent, pose)
+        return SlotState(rows.astype("<f4").tobytes(), clock, origin, decoder, silent, pose, samples)
 
     def load(self, slot: int, state: SlotState) -> None:
         """Continue a saved track in an open slot. Raises StateError."""
@@ -132,7 +133,7 @@ class OnlineLocalizer:
         if self._look_ahead and not (len(pose) == shape[0] * shape[1] and np.isfinite(pose).all()):
             raise StateError("the state lacks the last pose")
         self.scorer.load(slot, np.frombuffer(state.rows, "<f4").reshape(spec.rows, spec.width), state.clock)
-        self._spans.load(slot, state.origin, state.silent, state.decoder)
+        self._spans.load(slot, state.origin, state.silent, state.decoder, state.samples)
         if self._look_ahead:
             self._poses[slot] = pose.reshape(shape)
 
@@ -150,7 +151,7 @@ def _joined(ended: Sequence[tuple[int, Step]], step: Step) -> Step:
 
 # --- to travel -------------------------------------------------------------------------------------------------------
 
-_KIND = "track 2"
+_KIND = "track 3"
 """`sealing`'s kind and version of a `_Snapshot` in MessagePack."""
 
 

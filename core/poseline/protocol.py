@@ -132,7 +132,10 @@ class LocalizeRequest(Struct, frozen=True, kw_only=True):
 
 
 class FoundSegment(Struct, frozen=True):
-    """One action, half-open [start, end) in seconds and [start_frame, end_frame) on the client's own frames."""
+    """One action, half-open [start, end) in seconds and [start_frame, end_frame) on the client's own frames.
+
+    repetitions: how often it was done; left out where nobody counted.
+    """
 
     segment_id: str
     track_id: str
@@ -143,6 +146,7 @@ class FoundSegment(Struct, frozen=True):
     start_frame: int
     end_frame: int
     score: float
+    repetitions: int | UnsetType = UNSET
 
 
 class FrameScores(Struct, frozen=True):
@@ -407,18 +411,22 @@ class SegmentStarted(OfSegment, kw_only=True, tag="segment.started"):
 
 
 class SegmentUpdated(OfSegment, kw_only=True, tag="segment.updated"):
+    """repetitions: how often the action was done so far; left out where nobody counted."""
+
     start: float
     end: float
     score: float
+    repetitions: int | UnsetType = UNSET
 
 
 class SegmentFinal(OfSegment, kw_only=True, tag="segment.final"):
-    """Sent once, never changed."""
+    """Sent once, never changed. repetitions: as for `SegmentUpdated`."""
 
     start: float
     end: float
     score: float
     forced: str
+    repetitions: int | UnsetType = UNSET
 
 
 class SegmentRetracted(OfSegment, kw_only=True, tag="segment.retracted"):

@@ -13,7 +13,7 @@ _DIGEST = 32
 
 
 def seal(kind: str, content: bytes) -> bytes:
-    """A line that names the format and its version (kind: `track 2`), 32 bytes of SHA-256 over the content, the content."""
+    """A line that names the format and its version (kind: `track 3`), 32 bytes of SHA-256 over the content, the content."""
     return _head(kind) + sha256(content).digest() + content
 
 

@@ -30,6 +30,7 @@ class SegmentEvent:
     label_id: class index (0 is background and never occurs).
     end: so far, for started and updated. decided: media time of the frame that led to this event.
     forced: why a final came before the action's own end ("none" where it did not).
+    repetitions: how often the action was done (so far, for updated); None where nobody counted.
     """
 
     phase: Phase
@@ -41,6 +42,7 @@ class SegmentEvent:
     score: float
     decided: float
     forced: Forced = "none"
+    repetitions: int | None = None
 
 
 def temporal_iou(a: tuple[float, float], b: tuple[float, float]) -> float:

@@ -20,6 +20,7 @@ from math import isfinite
 import numpy as np
 from msgspec import Struct
 
+from poseline.counting import RepetitionCounter
 from poseline.decoding import Decision, DecoderState, DecodingOptions, SegmentDecoder
 from poseline.errors import StateError
 from poseline.manifest import ModelManifest
@@ -44,13 +45,17 @@ class Step(Struct, frozen=True):
 
 
 class SpanDecoder:
-    """The decoder of up to `slots` tracks behind a network with that look-ahead (frames)."""
+    """The decoder of up to `slots` tracks behind a network with that look-ahead (frames).
 
-    def __init__(self, manifest: ModelManifest, slots: int, look_ahead: int) -> None:
+    counting: repetitions are counted, for which every answer must come with its vectors.
+    """
+
+    def __init__(self, manifest: ModelManifest, slots: int, look_ahead: int, *, counting: bool = False) -> None:
         self._classes = manifest.classes
         self._fps = manifest.fps
         self._look_ahead = look_ahead
         self._decoder = SegmentDecoder(slots, len(manifest.classes) - 1, manifest.fps)
+        self._counter = RepetitionCounter(slots) if counting else None
         self._origin = np.zeros(slots, np.float64)
         """Media time of the span's first frame."""
         self._silent = np.full(slots, look_ahead, np.int64)
@@ -75,36 +80,50 @@ class SpanDecoder:
         """Frames seen whose scores have not come yet; at most the look-ahead."""
         return self._look_ahead - int(self._silent[slot])
 
-    def push(self, slots: Slots, times: Sequence[float], scores: Floats, boundaries: Floats) -> Step:
-        """What the network answers to one frame of each of the (distinct) slots: scores (B, 1 + K), boundaries (B, 2).
+    def push(
+        self, slots: Slots, times: Sequence[float], scores: Floats, boundaries: Floats, vectors: Floats | None = None
+    ) -> Step:
+        """What the network answers to one frame of each of the (distinct) slots: scores (B, 1 + K), boundaries (B, 2),
+        vectors (B, D) where repetitions are counted.
 
         times: media times of the frames that are answered.
         """
         scores, boundaries, spoilt = _finite(scores, boundaries)
         if self._look_ahead:
-            return self._push_late(slots, scores, boundaries, spoilt)
-        decided = self._decoder.push(slots, scores, boundaries)
+            return self._push_late(slots, scores, boundaries, vectors, spoilt)
+        decided = self._decide(slots, scores, boundaries, vectors)
         events = [(row, self._event(int(slots[row]), one, one.decided)) for row, one in decided]
         return Step(range(len(times)), times, scores, events, spoilt)
 
-    def _push_late(self, slots: Slots, scores: Floats, boundaries: Floats, spoilt: list[int]) -> Step:
+    def _push_late(
+        self, slots: Slots, scores: Floats, boundaries: Floats, vectors: Floats | None, spoilt: list[int]
+    ) -> Step:
         silent = self._silent[slots]
         self._silent[slots] = np.maximum(silent - 1, 0)
         heard = np.flatnonzero(silent == 0)
         slots, scores = slots[heard], scores[heard]
         times, rows = self._times(slots), heard.tolist()
-        decided = self._decoder.push(slots, scores, boundaries[heard])
+        decided = self._decide(slots, scores, boundaries[heard], None if vectors is None else vectors[heard])
         events = [(rows[n], self._event(int(slots[n]), one, one.decided + self._look_ahead)) for n, one in decided]
         return Step(rows, times, scores, events, spoilt)
 
-    def finish(self, slot: int, held: tuple[Floats, Floats] | None, forced: Forced) -> Step:
+    def _decide(
+        self, slots: Slots, scores: Floats, boundaries: Floats, vectors: Floats | None
+    ) -> list[tuple[int, Decision]]:
+        """One frame of each of the slots, that is about none but the next to be decided."""
+        if self._counter is not None:
+            assert vectors is not None, "what is to be counted has no vectors"
+            self._counter.push(slots, self._decoder.frames(slots), vectors)
+        return self._decoder.push(slots, scores, boundaries)
+
+    def finish(self, slot: int, held: Sequence[Floats] | None, forced: Forced) -> Step:
         """Close what is open; the slot may be pushed to afterwards. All that is told has row 0.
 
-        held: what the network answers where the last pose is held for `look_ahead` frames, scores (L, 1 + K) and boundaries
-        (L, 2); needed where something is unheard.
+        held: what the network answers where the last pose is held for `look_ahead` frames, scores (L, 1 + K), boundaries
+        (L, 2) and, where repetitions are counted, vectors (L, D); needed where something is unheard.
         """
         unheard, alone = self.unheard(slot), np.array([slot])
-        newest = int(self._decoder.frames(alone)[0]) + unheard - 1
+        newest = self._seen(slot) + unheard - 1
         times: list[float] = []
         decided: list[tuple[int, Decision]] = []
         scores, spoilt = np.zeros((0, len(self._classes)), np.float32), list[int]()
@@ -113,7 +132,8 @@ class SpanDecoder:
             scores, boundaries, spoilt = _finite(held[0][-unheard:], held[1][-unheard:])
             for n in range(unheard):
                 times += self._times(alone)
-                decided += self._decoder.push(alone, scores[n : n + 1], boundaries[n : n + 1])
+                vectors = held[2][-unheard:][n : n + 1] if self._counter is not None else None
+                decided += self._decide(alone, scores[n : n + 1], boundaries[n : n + 1], vectors)
             self._silent[slot] = self._look_ahead
         ended = [one for _, one in decided] + self._decoder.flush(slot, forced)
         events = [(0, self._event(slot, one, newest)) for one in ended]
@@ -126,6 +146,9 @@ class SpanDecoder:
     def _event(self, slot: int, one: Decision, decided: int) -> SegmentEvent:
         """A decision in frames, as an event in seconds; decided: the newest frame seen."""
         fps, origin = self._fps, float(self._origin[slot])
+        repetitions = None
+        if self._counter is not None and one.phase in ("updated", "final"):
+            repetitions = self._counter.count(slot, self._seen(slot), one.start, one.end)
         return SegmentEvent(
             one.phase,
             one.key,
@@ -136,21 +159,30 @@ class SpanDecoder:
             one.score,
             origin + decided / fps,
             one.forced,
+            repetitions,
         )
+
+    def _seen(self, slot: int) -> int:
+        """Frames of its span that the slot has been given."""
+        return int(self._decoder.frames(np.array([slot]))[0])
 
     # --- to travel ----------------------------------------------------------------------------------------------------
 
-    def save(self, slot: int) -> tuple[float, int, DecoderState]:
-        """All that the slot holds of its track: origin of the span, silent answers to come, decoder."""
-        return float(self._origin[slot]), int(self._silent[slot]), self._decoder.save(slot)
+    def save(self, slot: int) -> tuple[float, int, DecoderState, bytes]:
+        """All that the slot holds of its track: origin of the span, silent answers to come, decoder, counter."""
+        counter, seen = self._counter, self._seen(slot)
+        samples = counter.save(slot, seen, self._decoder.since(slot)) if counter is not None else b""
+        return float(self._origin[slot]), int(self._silent[slot]), self._decoder.save(slot), samples
 
-    def load(self, slot: int, origin: float, silent: int, decoder: DecoderState) -> None:
+    def load(self, slot: int, origin: float, silent: int, decoder: DecoderState, samples: bytes) -> None:
         """Continue a saved track in a slot that was opened for it. Raises StateError."""
         if not isfinite(origin):
             raise StateError(f"the span begins at {origin}")
         if not 0 <= silent <= self._look_ahead:
             raise StateError(f"{silent} answers are to be silent, of a look-ahead of {self._look_ahead}")
         self._decoder.load(slot, decoder)
+        if self._counter is not None:
+            self._counter.load(slot, self._seen(slot), samples)
         self._origin[slot], self._silent[slot] = origin, silent
 
 

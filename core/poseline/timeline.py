@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import numpy as np
-from msgspec import Struct, structs
+from msgspec import UNSET, Struct, structs
 from numpy.typing import NDArray
 
 from poseline.decoding import DecodingOptions
-from poseline.protocol import DecodingChoice, LocalizeResponse, ModelInfo
+from poseline.protocol import DecodingChoice, FoundSegment, LocalizeResponse, ModelInfo
 from poseline.translation import decoding_options
 
 _CLOCK_STEPS = 1001
@@ -22,7 +22,8 @@ _CLOCK_STEPS = 1001
 
 
 class TimelineSegment(Struct, frozen=True):
-    """One action of one person. label_id: index of the label in the model's classes; None where a file does not say."""
+    """One action of one person. label_id: index of the label in the model's classes; None where a file does not say.
+    repetitions: how often it was done; None where nobody counted, or a file does not say."""
 
     segment_id: str
     track_id: str
@@ -31,6 +32,21 @@ class TimelineSegment(Struct, frozen=True):
     end: float
     score: float = 1.0
     label_id: int | None = None
+    repetitions: int | None = None
+
+    @classmethod
+    def of(cls, found: FoundSegment) -> TimelineSegment:
+        """One of a server's answer."""
+        return cls(
+            found.segment_id,
+            found.track_id,
+            found.label,
+            found.start,
+            found.end,
+            found.score,
+            found.label_id,
+            None if found.repetitions is UNSET else found.repetitions,
+        )
 
 
 class Timeline(Struct, frozen=True, kw_only=True):
@@ -56,10 +72,7 @@ class Timeline(Struct, frozen=True, kw_only=True):
         """A server's answer; `thresholds` as `effective_thresholds` gives them."""
         return cls(
             source=source,
-            segments=tuple(
-                TimelineSegment(one.segment_id, one.track_id, one.label, one.start, one.end, one.score, one.label_id)
-                for one in response.segments
-            ),
+            segments=tuple(map(TimelineSegment.of, response.segments)),
             duration=response.duration,
             fps=fps,
             layout=layout,

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any, cast
 
 import msgspec
+from msgspec import UNSET, UnsetType
 from pydantic import ValidationError
 
 from poseline.decoding import DecodingOptions
@@ -103,6 +104,11 @@ def changed_options(choice: StreamOptions, changes: Any) -> StreamOptions:
 def rounded(event: SegmentEvent) -> tuple[float, float, float]:
     """Start, end (to microseconds) and score (four digits) of a segment, as every answer gives them."""
     return round(event.start, 6), round(event.end, 6), round(event.score, 4)
+
+
+def counted(event: SegmentEvent) -> int | UnsetType:
+    """How often a segment's action was done, as every answer gives it: left out where nobody counted."""
+    return UNSET if event.repetitions is None else event.repetitions
 
 
 def model_info(manifest: ModelManifest, digest: str) -> ModelInfo:

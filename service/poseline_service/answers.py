@@ -12,7 +12,7 @@ from poseline.protocol import FoundSegment, FrameScores, LocalizeResponse
 from poseline.resampling import TOLERANCE
 from poseline.segments import SegmentEvent
 from poseline.timeline import recording_length
-from poseline.translation import rounded
+from poseline.translation import counted, rounded
 from poseline_service.metrics import Metrics
 from poseline_service.recordings import Recording
 from poseline_service.tracks import LoadedModel
@@ -70,6 +70,7 @@ def _segment(name: str, recording: Recording, one: int, event: SegmentEvent) -> 
         offset + int(first),
         offset + int(stop),
         score,
+        counted(event),
     )
 
 

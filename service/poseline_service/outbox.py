@@ -21,7 +21,7 @@ from msgspec import Struct
 from poseline import protocol
 from poseline.codec import Codec
 from poseline.segments import SegmentEvent
-from poseline.translation import rounded
+from poseline.translation import counted, rounded
 from poseline_service.logging import log
 
 LASTING, PASSING = 1024, 128
@@ -179,6 +179,7 @@ def segment_message(event: SegmentEvent, segment_id: str, track_id: str) -> prot
     """A segment event as the wire has it."""
     label, label_id = event.label, event.label_id
     start, end, score = rounded(event)
+    repetitions = counted(event)
     match event.phase:
         case "started":
             return protocol.SegmentStarted(
@@ -193,6 +194,7 @@ def segment_message(event: SegmentEvent, segment_id: str, track_id: str) -> prot
                 start=start,
                 end=end,
                 score=score,
+                repetitions=repetitions,
             )
         case "final":
             return protocol.SegmentFinal(
@@ -204,6 +206,7 @@ def segment_message(event: SegmentEvent, segment_id: str, track_id: str) -> prot
                 end=end,
                 score=score,
                 forced=event.forced,
+                repetitions=repetitions,
             )
         case "retracted":
             reason = "below_threshold" if event.forced == "none" else "too_short"

@@ -4,7 +4,11 @@ import numpy as np
 import pytest
 
 from poseline.counting import RepetitionCounter
+from poseline.decoding import DecodingOptions
 from poseline.errors import StateError
+from poseline.segments import SegmentEvent
+from poseline.spans import SpanDecoder
+from told_engine import MANIFEST
 
 WIDTH = 128
 RNG = np.random.default_rng(3)
@@ -90,3 +94,83 @@ def test_a_state_that_cannot_be_is_refused(damaged: bytes) -> None:
         RepetitionCounter(1).load(0, 5000, damaged)
     with pytest.raises(StateError, match="counter"):
         RepetitionCounter(1).load(0, 4, b"\x00" * 64)
+
+
+class Stage:
+    """One track in a slot of a decoder that counts: what is done in it, and what is said of it."""
+
+    def __init__(self, look_ahead: int = 0, updates: float = 0.5, decoder: SpanDecoder | None = None) -> None:
+        manifest = MANIFEST.model_copy(update={"look_ahead": look_ahead})
+        self.decoder = decoder or SpanDecoder(manifest, 3, look_ahead, counting=True)
+        self.decoder.open(1, DecodingOptions(updates=updates))
+        self.decoder.begin(1, 0.0)
+        self.look_ahead, self.told = look_ahead, list[SegmentEvent]()
+
+    def see(self, vectors: np.ndarray, score: float) -> None:
+        scores = np.array([[1 - score, score]], np.float32)
+        for vector in vectors:
+            step = self.decoder.push(np.array([1]), [0.0], scores, np.zeros((1, 2), np.float32), vector[None])
+            self.told += [event for _, event in step.events]
+
+    def counts(self) -> list[int | None]:
+        return [event.repetitions for event in self.told]
+
+
+REST = np.zeros((40, WIDTH), np.float32)
+
+
+@pytest.mark.parametrize("look_ahead", [0, 9])
+def test_updates_and_finals_say_how_often(look_ahead: int) -> None:
+    stage = Stage(look_ahead)
+    stage.see(REST, 0.1)
+    stage.see(turns(5, 60), 0.9)
+    stage.see(REST, 0.1)
+    phases = [event.phase for event in stage.told]
+    assert phases == ["started", *["updated"] * (len(phases) - 2), "final"]
+    started, *updated, final = stage.counts()
+    assert (started, final) == (None, 5)
+    assert updated == sorted(updated, key=lambda n: n or 0)
+    assert set(updated) == {1, 2, 3, 4, 5}
+
+
+def test_a_flush_says_what_was_seen_until_then() -> None:
+    stage = Stage(look_ahead=9)
+    stage.see(turns(3, 60), 0.9)
+    held = [np.full((9, 2), [0.1, 0.9], np.float32), np.zeros((9, 2), np.float32), np.zeros((9, WIDTH), np.float32)]
+    step = stage.decoder.finish(1, held, "flush")
+    assert [event.repetitions for _, event in step.events if event.phase == "final"] == [3]
+
+
+def test_an_open_segments_count_travels() -> None:
+    vectors = turns(6, 60)
+    whole, before = Stage(), Stage()
+    for stage in (whole, before):
+        stage.see(REST, 0.1)
+        stage.see(vectors[:200], 0.9)
+    after = Stage()
+    after.see(turns(9, 33), 0.9)  # the slot's former owner
+    after.told.clear()
+    after.decoder.open(1, DecodingOptions(updates=0.5))
+    after.decoder.load(1, *before.decoder.save(1))
+    for stage in (whole, after):
+        stage.see(vectors[200:], 0.9)
+        stage.see(REST, 0.1)
+    assert before.told + after.told == whole.told
+    assert whole.counts()[-1] == 6
+
+
+def test_a_closed_track_saves_next_to_nothing() -> None:
+    stage = Stage()
+    stage.see(turns(5, 60), 0.9)
+    stage.see(REST, 0.1)
+    *_, samples = stage.decoder.save(1)
+    assert len(samples) <= 3 * 16 * 2
+
+
+def test_nobody_counts_where_there_are_no_vectors() -> None:
+    decoder = SpanDecoder(MANIFEST, 1, 0)
+    decoder.open(0, DecodingOptions())
+    scores, border = np.array([[0.1, 0.9]], np.float32), np.zeros((1, 2), np.float32)
+    for _ in range(60):
+        decoder.push(np.array([0]), [0.0], scores, border)
+    assert [event.repetitions for _, event in decoder.finish(0, None, "close").events] == [None]

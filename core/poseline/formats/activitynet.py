@@ -2,8 +2,9 @@
 
     {"version", "results": {video: [{"label", "score", "segment": [start, end], …}]}, "external_data": {…}}
 
-Seconds, unrounded. `track_id`, `segment_id` and `label_id` are fields of ours, which evaluations pass over; what is known
-of the recording stands in `external_data`. Read are results and ground truth (`database` … `annotations`) of one video.
+Seconds, unrounded. `track_id`, `segment_id`, `label_id` and `repetitions` are fields of ours, which evaluations pass over;
+what is known of the recording stands in `external_data`. Read are results and ground truth (`database` … `annotations`) of
+one video.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ class _Found(Struct, frozen=True, omit_defaults=True):
     track_id: str = ""
     segment_id: str = ""
     label_id: int | None = None
+    repetitions: int | None = None
 
 
 class _Video(Struct, frozen=True):
@@ -49,7 +51,7 @@ class _Document(Struct, frozen=True, omit_defaults=True):
 
 def write(timeline: Timeline) -> bytes:
     found = [
-        _Found(one.label, (one.start, one.end), one.score, one.track_id, one.segment_id, one.label_id)
+        _Found(one.label, (one.start, one.end), one.score, one.track_id, one.segment_id, one.label_id, one.repetitions)
         for one in timeline.segments
     ]
     model = timeline.model
@@ -82,6 +84,7 @@ def read(data: bytes) -> Timeline:
             *one.segment,
             1.0 if one.score is None else one.score,
             one.label_id,
+            one.repetitions,
         )
         for n, one in enumerate(found, 1)
     )

@@ -3,7 +3,7 @@
 Labels are annotations of a tier `<track>`; as annotations of one tier may not overlap, what does goes to a second tier
 `<track> (2)` of the same participant. Scores are annotations of a dependent tier (`… score`). What is known of the
 recording is the property `poseline` of the header, as JSON. Times are whole milliseconds, segments at least one of them
-long. Lost: `segment_id` and `label_id`.
+long. Lost: `segment_id`, `label_id` and `repetitions`.
 
 Written after the schema EAFv3.0. A file with a document type is not read: entities are how XML attacks its readers.
 """

@@ -5,7 +5,7 @@
 Frames are counted from 1, and a range holds its last one: a segment [start, end) begins at frame round(start · fps) + 1 and
 ends with frame round(end · fps), or lasts one frame if that is less. The way back is (first - 1) / fps and last / fps, so
 each border moves by half a frame at the most. The track stands in a region's `meta.text`, what is known of the recording
-in the task's `meta`. Lost: `label_id`.
+in the task's `meta`. Lost: `label_id` and `repetitions`.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from poseline.formats.native import About, about, assemble, read_about
 from poseline.protocol import DecodingChoice, ModelInfo
 from poseline.timeline import Timeline, TimelineSegment
 
-_SEGMENT = ("segment_id", "track_id", "label", "label_id", "start", "end", "score")
+_SEGMENT = ("segment_id", "track_id", "label", "label_id", "start", "end", "score", "repetitions")
 _RECORDING = ("duration", "fps", "layout")
 _MODEL = {"model": "name", "version": "version", "digest": "digest", "model_layout": "layout", "license": "license",
           "research_only": "research_only"}  # fmt: skip
@@ -48,7 +48,7 @@ def read_csv(data: bytes) -> Timeline:
 
 def write_parquet(timeline: Timeline) -> bytes:
     pa, parquet = _pyarrow()
-    types = {"label_id": pa.int64(), "research_only": pa.bool_()}
+    types = {"label_id": pa.int64(), "repetitions": pa.int64(), "research_only": pa.bool_()}
     types |= dict.fromkeys(("start", "end", "score", "duration", "fps"), pa.float64())
     schema = pa.schema(
         [(name, types.get(name, pa.string())) for name in COLUMNS],

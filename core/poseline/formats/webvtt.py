@@ -9,7 +9,7 @@
     <v p1>wave_one_hand 0.9134
 
 Times are rounded to milliseconds. The track is the cue's voice, the score ends its text (only in files with our note). Lost:
-`label_id`.
+`label_id` and `repetitions`.
 """
 
 from __future__ import annotations

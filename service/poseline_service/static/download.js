@@ -2,7 +2,7 @@
 
    JSON and CSV are the formats of core/poseline/formats (native, tables), the poses a recorded stream in NDJSON. */
 
-const SEGMENT = ["segment_id", "track_id", "label", "label_id", "start", "end", "score"];
+const SEGMENT = ["segment_id", "track_id", "label", "label_id", "start", "end", "score", "repetitions"];
 const MODEL = { model: "name", version: "version", digest: "digest", model_layout: "layout", license: "license", research_only: "research_only" };
 const RECORDING = ["duration", "fps", "layout"];
 const THRESHOLDS = ["min_score", "off_score", "min_duration", "off_hang", "max_duration", "classes", "gap_reset"];

@@ -76,7 +76,7 @@ export class Timeline {
     this.count();
   }
 
-  place({ node, label, track_id: track, start, end, score, open }) {
+  place({ node, label, track_id: track, start, end, score, repetitions, open }) {
     const reel = this.lane(label, track).querySelector(".reel");
     const former = node.parentElement;
     if (former !== reel) reel.append(node); // a provisional segment may change its label
@@ -84,7 +84,9 @@ export class Timeline {
     node.classList.toggle("open", open);
     node.disabled = open;
     vars(node, { start, end, heard: Math.max(end, this.now), hue: hue(label) });
-    node.title = `${words(label)}, ${start.toFixed(1)}–${end.toFixed(1)} s, score ${score.toFixed(2)}${open ? ", provisional" : ""}`;
+    const often = repetitions > 1;
+    node.textContent = often ? `×${repetitions}` : "";
+    node.title = `${words(label)}${often ? `, ${repetitions} times` : ""}, ${start.toFixed(1)}–${end.toFixed(1)} s, score ${score.toFixed(2)}${open ? ", provisional" : ""}`;
     node.setAttribute("aria-label", node.title);
     if (!open && !this.root.querySelector(".segment[tabindex='0']")) node.tabIndex = 0;
   }

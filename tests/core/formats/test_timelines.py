@@ -28,7 +28,7 @@ from poseline.timeline import (
 
 MODEL = ModelInfo("body16", "3", "sha256:1f", "body16", "Apache-2.0", False)
 THRESHOLDS = effective_thresholds(DecodingChoice(min_score=0.5, classes=["jump", 'say "a, b"']), DecodingOptions())
-SEGMENT = TimelineSegment("s1", "p1", "jump", 1.25, 2.5, 0.875, 3)
+SEGMENT = TimelineSegment("s1", "p1", "jump", 1.25, 2.5, 0.875, 3, 4)
 ODD = 'a --> b, "c" <&> é\n\n\U0001f938\r\n&amp; \' <v x> #;'
 
 LOST = {
@@ -36,9 +36,9 @@ LOST = {
     "csv": (),
     "parquet": (),
     "activitynet": (),
-    "webvtt": ("label_id",),
-    "elan": ("label_id", "segment_id"),
-    "labelstudio": ("label_id",),
+    "webvtt": ("label_id", "repetitions"),
+    "elan": ("label_id", "segment_id", "repetitions"),
+    "labelstudio": ("label_id", "repetitions"),
 }
 ROUNDED = {"webvtt": lambda _: 5e-4, "elan": lambda _: 5e-4, "labelstudio": lambda fps: 0.5 / fps}
 """Seconds by which a border may move; nothing elsewhere."""
@@ -57,12 +57,13 @@ names = st.text(
 )
 spans = st.tuples(st.floats(0, 7200), st.floats(0.1, 100)).map(lambda span: (span[0], span[0] + span[1]))
 segments = st.builds(
-    lambda span, track, label, score, label_id: TimelineSegment("", track, label, *span, score, label_id),
+    lambda span, track, label, *rest: TimelineSegment("", track, label, *span, *rest),
     spans,
     names,
     names,
     st.floats(0, 1),
     st.integers(1, 200),
+    st.none() | st.integers(1, 99),
 )
 
 
@@ -83,7 +84,7 @@ def test_what_is_written_is_read(name: str, found: list[TimelineSegment], fps: f
     for one, told in zip(sorted(back.segments, key=key), sorted(whole.segments, key=key), strict=True):
         assert abs(one.start - told.start) <= allowed
         assert abs(one.end - told.end) <= allowed
-        for field in ("segment_id", "track_id", "label", "label_id", "score"):
+        for field in ("segment_id", "track_id", "label", "label_id", "score", "repetitions"):
             if field not in LOST[name]:
                 assert getattr(one, field) == getattr(told, field)
 
@@ -262,7 +263,7 @@ def test_formats_by_name_and_suffix() -> None:
 
 
 def test_a_servers_answer() -> None:
-    found = FoundSegment("s1", "p1", "jump", 3, 1.25, 2.5, 31, 62, 0.875)
+    found = FoundSegment("s1", "p1", "jump", 3, 1.25, 2.5, 31, 62, 0.875, 4)
     response = LocalizeResponse(
         request_id="r", duration=12.5, fps_used=30.0, model=MODEL, segments=[found], warnings=[], timing_ms={}
     )
