@@ -144,6 +144,10 @@ class Vocabulary:
         """Names of those that answer now, background first."""
         return (*self.own, *(one.name for one in self.enrolled))
 
+    @property
+    def full(self) -> bool:
+        return not self._free
+
     def find(self, name: str) -> int | None:
         """Its label_id, if it answers now."""
         if name in self.own:
