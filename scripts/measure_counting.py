@@ -5,8 +5,8 @@
 Repetitions are composed: a person's executions of one class, in random order, each whole or cut to where something moves, at
 one tempo a stream and its own a little beside it, joined by bridges (`bridges`), between two other actions. The counter is
 given the frames from the first execution's first to the last one's last; `as told` is what a stream would have been told,
-the sum over all finals of the class in there. Real segments have no truth but this: a sitting down is one. And the video, whose
-raises are counted in the curve of the wrists' height.
+the sum over all finals of the class in there. Real segments have no truth but this: a sitting down is one. And the video,
+whose raises are counted in the curve of the wrists' height.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import typer
 
 from poseline.bundle import ModelBundle, find_bundle
 from poseline.counting import RepetitionCounter, distances, repetitions, there_and_back
+from poseline.enrolment import Vocabulary
 from poseline.formats.corpus import FPS, LabelledSequence, read_corpus, runs
 from poseline.pose import PoseConverter
 from poseline.skeleton import Floats
@@ -200,7 +201,7 @@ JOINTS: dict[str, Way] = {
 def told(bundle: ModelBundle, stream: Stream, answer: Sequence[Floats]) -> int:
     """What the finals of the class in the stretch say, together."""
     slot, manifest = np.zeros(1, np.int64), bundle.manifest
-    decoder = SpanDecoder(manifest, 1, manifest.look_ahead, counting=True)
+    decoder = SpanDecoder(Vocabulary(manifest), 1, manifest.look_ahead, counting=True)
     decoder.open(0, manifest.decoding)
     decoder.begin(0, 0.0)
     events = [

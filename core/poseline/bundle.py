@@ -24,7 +24,8 @@ GOLDEN_TOLERANCE = 1e-4
 
 @dataclass(frozen=True)
 class GoldenSamples:
-    """poses (N, T, 16, 4) native; scores (N, T, 1 + K); boundaries (N, T, 2); vectors (N, T, D). whole_…: the twin's, where there is one."""
+    """poses (N, T, 16, 4) native; scores (N, T, 1 + K); boundaries (N, T, 2); vectors (N, T, D). whole_…: the twin's, where
+    there is one."""
 
     poses: Floats
     scores: Floats

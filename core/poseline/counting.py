@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import cache
+from math import isfinite
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +31,8 @@ _SAMPLES = 256
 """Samples kept of a track: 34 seconds at 30 frames a second."""
 _SHADOWS = 16
 """Numbers kept of a vector."""
+_MOST = 6e4
+"""Largest that such a number may become: what a half can hold. The shipped network's stay below 30."""
 _SMOOTH = 3
 """Samples of the running mean along the line."""
 _SWING = 0.5
@@ -61,7 +64,10 @@ class RepetitionCounter:
         """Frame t (B,) of each of the (distinct) slots: vectors (B, D)."""
         due = np.flatnonzero(t % _EVERY == 0)
         if len(due):
-            shadows = vectors[due] @ _projection(vectors.shape[1])
+            most = _MOST / vectors.shape[1]
+            shadows = vectors[due].clip(-most, most) @ _projection(vectors.shape[1])
+            if not isfinite(shadows.sum()):  # a spoilt track's; the others must not suffer
+                shadows = np.nan_to_num(shadows)
             self._ring[slots[due], t[due] // _EVERY % _SAMPLES] = shadows
 
     def count(self, slot: int, frames: int, start: int, end: int) -> int:

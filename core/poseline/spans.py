@@ -19,11 +19,12 @@ from math import isfinite
 
 import numpy as np
 from msgspec import Struct
+from msgspec.structs import replace
 
 from poseline.counting import RepetitionCounter
 from poseline.decoding import Decision, DecoderState, DecodingOptions, SegmentDecoder
+from poseline.enrolment import Vocabulary
 from poseline.errors import StateError
-from poseline.manifest import ModelManifest
 from poseline.segments import Forced, SegmentEvent
 from poseline.skeleton import Flags, Floats
 from poseline.stepping import Slots
@@ -50,11 +51,11 @@ class SpanDecoder:
     counting: repetitions are counted, for which every answer must come with its vectors.
     """
 
-    def __init__(self, manifest: ModelManifest, slots: int, look_ahead: int, *, counting: bool = False) -> None:
-        self._classes = manifest.classes
-        self._fps = manifest.fps
+    def __init__(self, vocabulary: Vocabulary, slots: int, look_ahead: int, *, counting: bool = False) -> None:
+        self._vocabulary = vocabulary
+        self._fps = vocabulary.manifest.fps
         self._look_ahead = look_ahead
-        self._decoder = SegmentDecoder(slots, len(manifest.classes) - 1, manifest.fps)
+        self._decoder = SegmentDecoder(slots, len(vocabulary.names) - 1, self._fps)
         self._counter = RepetitionCounter(slots) if counting else None
         self._origin = np.zeros(slots, np.float64)
         """Media time of the span's first frame."""
@@ -63,12 +64,12 @@ class SpanDecoder:
 
     def open(self, slot: int, options: DecodingOptions, allowed: Flags | None = None) -> None:
         """Give the slot to a new track, whose first span is still to begin."""
-        self._decoder.open(slot, options, allowed, self._classes[1:])
+        self._decoder.open(slot, options, allowed, self._vocabulary.names[1:])
         self._silent[slot] = self._look_ahead
 
     def adjust(self, slot: int, options: DecodingOptions, allowed: Flags | None = None) -> None:
         """Other options from the next frame that is decided."""
-        self._decoder.adjust(slot, options, allowed, self._classes[1:])
+        self._decoder.adjust(slot, options, allowed, self._vocabulary.names[1:])
 
     def begin(self, slot: int, t: float) -> None:
         """A new span, whose first frame is at media time t. What was open must have been finished."""
@@ -126,7 +127,7 @@ class SpanDecoder:
         newest = self._seen(slot) + unheard - 1
         times: list[float] = []
         decided: list[tuple[int, Decision]] = []
-        scores, spoilt = np.zeros((0, len(self._classes)), np.float32), list[int]()
+        scores, spoilt = np.zeros((0, len(self._vocabulary.own)), np.float32), list[int]()
         if unheard:
             assert held is not None, "frames that were seen have no scores yet"
             scores, boundaries, spoilt = _finite(held[0][-unheard:], held[1][-unheard:])
@@ -152,7 +153,7 @@ class SpanDecoder:
         return SegmentEvent(
             one.phase,
             one.key,
-            self._classes[one.label],
+            self._vocabulary.names[one.label],
             one.label,
             origin + one.start / fps,
             origin + one.end / fps,
@@ -170,9 +171,11 @@ class SpanDecoder:
 
     def save(self, slot: int) -> tuple[float, int, DecoderState, bytes]:
         """All that the slot holds of its track: origin of the span, silent answers to come, decoder, counter."""
-        counter, seen = self._counter, self._seen(slot)
-        samples = counter.save(slot, seen, self._decoder.since(slot)) if counter is not None else b""
-        return float(self._origin[slot]), int(self._silent[slot]), self._decoder.save(slot), samples
+        decoder, counter = self._decoder.save(slot), self._counter
+        own = len(self._vocabulary.own) - 1
+        enrolled = {k: self._vocabulary.names[k + 1] for k in decoder.classes if k >= own}
+        samples = counter.save(slot, decoder.t, self._decoder.since(slot)) if counter is not None else b""
+        return float(self._origin[slot]), int(self._silent[slot]), replace(decoder, enrolled=enrolled), samples
 
     def load(self, slot: int, origin: float, silent: int, decoder: DecoderState, samples: bytes) -> None:
         """Continue a saved track in a slot that was opened for it. Raises StateError."""
@@ -180,10 +183,23 @@ class SpanDecoder:
             raise StateError(f"the span begins at {origin}")
         if not 0 <= silent <= self._look_ahead:
             raise StateError(f"{silent} answers are to be silent, of a look-ahead of {self._look_ahead}")
-        self._decoder.load(slot, decoder)
+        self._decoder.load(slot, self._here(decoder))
         if self._counter is not None:
-            self._counter.load(slot, self._seen(slot), samples)
+            self._counter.load(slot, decoder.t, samples)
         self._origin[slot], self._silent[slot] = origin, silent
+
+    def _here(self, decoder: DecoderState) -> DecoderState:
+        """With the enrolled classes where they are here; what is open of one that is not, is forgotten."""
+        if not decoder.enrolled:
+            return decoder
+        size, classes, regions = len(decoder.regions) // max(1, len(decoder.classes)), list[int](), b""
+        for n, k in enumerate(decoder.classes):
+            name = decoder.enrolled.get(k)
+            label = k + 1 if name is None else self._vocabulary.find(name)
+            if label is not None:
+                classes.append(label - 1)
+                regions += decoder.regions[n * size : (n + 1) * size]
+        return replace(decoder, classes=classes, regions=regions)
 
 
 def _finite(scores: Floats, boundaries: Floats) -> tuple[Floats, Floats, list[int]]:

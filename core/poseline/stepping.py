@@ -282,7 +282,9 @@ def check_golden(bundle: ModelBundle, scorer: StepScorer, tolerance: float = GOL
     """Replay the bundle's golden samples; the largest difference found. Raises BundleError above `tolerance`."""
     golden = bundle.golden()
     expected = golden.scores, golden.boundaries, golden.vectors
-    worst = max(float(np.abs(one - other).max()) for one, other in zip(scorer.replay(golden.poses), expected, strict=True))
+    worst = max(
+        float(np.abs(one - other).max()) for one, other in zip(scorer.replay(golden.poses), expected, strict=True)
+    )
     if not worst <= tolerance:
         raise BundleError(f"{bundle.path}: golden samples differ by {worst:.2e}, more than {tolerance:.0e}")
     return worst

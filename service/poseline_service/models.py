@@ -18,6 +18,7 @@ from weakref import finalize, ref
 import numpy as np
 
 from poseline.bundle import ModelBundle, find_bundle
+from poseline.enrolment import Vocabulary
 from poseline.online import OnlineLocalizer
 from poseline.stepping import StepScorer, check_golden
 from poseline.whole import WholeScorer, check_whole
@@ -39,6 +40,7 @@ class Proved(NamedTuple):
     by at the most, and the seconds of CPU that a frame of a full batch costs."""
 
     bundle: ModelBundle
+    vocabulary: Vocabulary
     localizers: list[OnlineLocalizer]
     whole: WholeScorer | None
     worst: float
@@ -81,7 +83,7 @@ class Models:
             list(engines), metrics, outlet.flush, max_batch=settings.max_batch, max_steps=settings.max_steps
         )
         intake = Intake(metrics.frames_received.labels(manifest.name).inc, scheduler.score)
-        model = LoadedModel(proved.bundle, scheduler, intake, outlet, proved.whole)
+        model = LoadedModel(proved.bundle, proved.vocabulary, scheduler, intake, outlet, proved.whole)
         self._alive = [one for one in self._alive if one() is not None] + [ref(model)]
         finalize(model, self._release, scheduler, threads, manifest.name).atexit = False
         self.current = model
@@ -142,7 +144,9 @@ def _prove(settings: ServiceSettings, name: str | None) -> Proved:
     if whole is not None:
         worst = max(worst, check_whole(bundle, whole))
     cost = _engine_cost(scorers[0], len(bundle.manifest.native.joints), settings.max_batch)
-    return Proved(bundle, [OnlineLocalizer(bundle.manifest, scorer) for scorer in scorers], whole, worst, cost)
+    vocabulary = Vocabulary(bundle.manifest)
+    localizers = [OnlineLocalizer(bundle.manifest, scorer, vocabulary) for scorer in scorers]
+    return Proved(bundle, vocabulary, localizers, whole, worst, cost)
 
 
 def _engine_cost(scorer: StepScorer, joints: int, batch: int) -> float:

@@ -140,7 +140,7 @@ class Session:
             raise InputError(f"fps is {start.fps:g}, expected more than 0", param="fps")
         self._layout = layout_of(start.layout)
         self.converter = model.converter(self._layout, coordinates_of(start.coordinates))
-        self._options = SessionOptions(start.options, manifest)
+        self._options = SessionOptions(start.options, model.vocabulary)
         self._intake = model.intake
         blocks = self._options.on_overload == "block"
         self._room = settings.queue_frames if blocks else settings.queue_frames // 2
@@ -561,7 +561,7 @@ class Session:
         manifest, approximate = self._manifest, self.converter.approximate
         return protocol.SessionStarted(
             model=self._model.info(),
-            classes=list(manifest.classes),
+            classes=list(self._model.vocabulary.classes),
             layout_conversion=protocol.LayoutConversion(self._layout.name, manifest.layout, approximate),
             limits=self._settings.limits(),
             algorithmic_latency=manifest.look_ahead / manifest.fps,

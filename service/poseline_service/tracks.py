@@ -17,6 +17,7 @@ from msgspec import Struct
 
 from poseline.bundle import ModelBundle
 from poseline.decoding import DecodingOptions
+from poseline.enrolment import Vocabulary
 from poseline.errors import EngineFailure, MalformedMessage, StateError, UnknownModel
 from poseline.online import SlotState, open_converter
 from poseline.pose import Coordinates, PoseConverter, has_scale
@@ -41,9 +42,11 @@ SCALE_SECONDS = 2.0
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A bundle that answers, and the scheduler that runs it. whole: its network for mode `offline`, where it has one."""
+    """A bundle that answers, the classes with which it does, and the scheduler that runs it. whole: its network for mode
+    `offline`, where it has one."""
 
     bundle: ModelBundle
+    vocabulary: Vocabulary
     scheduler: BatchScheduler
     intake: Intake
     outlet: Outlet

@@ -5,6 +5,7 @@ import pytest
 
 from poseline.counting import RepetitionCounter
 from poseline.decoding import DecodingOptions
+from poseline.enrolment import Vocabulary
 from poseline.errors import StateError
 from poseline.segments import SegmentEvent
 from poseline.spans import SpanDecoder
@@ -50,6 +51,14 @@ def test_what_does_not_come_back_happened_once() -> None:
     still = np.ones((300, WIDTH), np.float32)
     once = np.linspace(0, 1, 90, dtype=np.float32)[:, None] * AXES[0]
     assert [counted(one) for one in (noise, np.cumsum(noise, axis=0), still, once, turns(1, 12), still[:0])] == [1] * 6
+
+
+@pytest.mark.parametrize("spoilt", [np.nan, np.inf, 3e38])
+def test_vectors_that_are_no_numbers_harm_nobody(spoilt: float) -> None:
+    counter, vectors = RepetitionCounter(2), turns(4, 60)
+    for t, vector in enumerate(vectors):
+        counter.push(np.array([0, 1]), np.array([t, t]), np.stack([vector, np.full(WIDTH, spoilt, np.float32)]))
+    assert [counter.count(slot, len(vectors), 0, len(vectors)) for slot in (0, 1)] == [4, 1]
 
 
 def test_only_the_stretch_asked_for_is_counted() -> None:
@@ -101,7 +110,7 @@ class Stage:
 
     def __init__(self, look_ahead: int = 0, updates: float = 0.5, decoder: SpanDecoder | None = None) -> None:
         manifest = MANIFEST.model_copy(update={"look_ahead": look_ahead})
-        self.decoder = decoder or SpanDecoder(manifest, 3, look_ahead, counting=True)
+        self.decoder = decoder or SpanDecoder(Vocabulary(manifest), 3, look_ahead, counting=True)
         self.decoder.open(1, DecodingOptions(updates=updates))
         self.decoder.begin(1, 0.0)
         self.look_ahead, self.told = look_ahead, list[SegmentEvent]()
@@ -168,7 +177,7 @@ def test_a_closed_track_saves_next_to_nothing() -> None:
 
 
 def test_nobody_counts_where_there_are_no_vectors() -> None:
-    decoder = SpanDecoder(MANIFEST, 1, 0)
+    decoder = SpanDecoder(Vocabulary(MANIFEST), 1, 0)
     decoder.open(0, DecodingOptions())
     scores, border = np.array([[0.1, 0.9]], np.float32), np.zeros((1, 2), np.float32)
     for _ in range(60):

@@ -79,7 +79,7 @@ def test_streams_that_come_and_go_do_not_touch_one_another(data: st.DataObject) 
         some = [one for one in live if data.draw(st.booleans())]
         if some:
             joints = np.stack([poses[one, clock[one]].numpy() for one in some])
-            scores, _ = engine.step(np.array([live[one] for one in some]), joints)
+            scores, *_ = engine.step(np.array([live[one] for one in some]), joints)
             for one, row in zip(some, scores, strict=True):
                 assert np.abs(row - expected[one, clock[one]]).max() < 1e-5
                 clock[one] += 1

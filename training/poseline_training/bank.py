@@ -1,7 +1,7 @@
 """What else there is: vectors of the motion that a network was trained on, for whoever enrols a class later.
 
-A class is told from everything else by example; a user has examples of the class, the bundle brings those of the rest. What is
-kept are the network's own vectors of some frames, no poses.
+A class is told from everything else by example; a user has examples of the class, the bundle brings those of the rest. What
+is kept are the network's own vectors of some frames, no poses.
 """
 
 from __future__ import annotations

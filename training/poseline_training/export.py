@@ -97,7 +97,8 @@ def write_bundle(
     """The network as a bundle in `settings.output`, proved equal to it, nothing measured.
 
     The networks become what is exported: of their heads the asked one stays, with its temperature in its weights. twin: the
-    network for mode `offline`. seen: what the network was trained on, of which the bundle keeps a bank. Raises InputError for a head that was not trained, BundleError.
+    network for mode `offline`. seen: what the network was trained on, of which the bundle keeps a bank. Raises InputError
+    for a head that was not trained, BundleError.
     """
     _select(network, settings.look_ahead)
     network.temper(settings.temperature)
