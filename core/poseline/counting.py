@@ -17,7 +17,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import cache
-from math import isfinite
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,8 +30,8 @@ _SAMPLES = 256
 """Samples kept of a track: 34 seconds at 30 frames a second."""
 _SHADOWS = 16
 """Numbers kept of a vector."""
-_MOST = 6e4
-"""Largest that such a number may become: what a half can hold. The shipped network's stay below 30."""
+_LEAST = 15
+"""Samples of two of the shortest repetitions that are seen: two seconds. What is shorter need not be looked at."""
 _SMOOTH = 3
 """Samples of the running mean along the line."""
 _SWING = 0.5
@@ -61,13 +60,10 @@ class RepetitionCounter:
         self._ring = np.zeros((slots, _SAMPLES, _SHADOWS), np.float16)
 
     def push(self, slots: NDArray[np.int64], t: NDArray[np.int64], vectors: Floats) -> None:
-        """Frame t (B,) of each of the (distinct) slots: vectors (B, D)."""
+        """Frame t (B,) of each of the (distinct) slots: finite vectors (B, D)."""
         due = np.flatnonzero(t % _EVERY == 0)
         if len(due):
-            most = _MOST / vectors.shape[1]
-            shadows = vectors[due].clip(-most, most) @ _projection(vectors.shape[1])
-            if not isfinite(shadows.sum()):  # a spoilt track's; the others must not suffer
-                shadows = np.nan_to_num(shadows)
+            shadows = vectors[due] @ _projection(vectors.shape[1])
             self._ring[slots[due], t[due] // _EVERY % _SAMPLES] = shadows
 
     def count(self, slot: int, frames: int, start: int, end: int) -> int:
@@ -77,7 +73,7 @@ class RepetitionCounter:
         """
         first, stop = _sample(start), _sample(min(end, frames))
         kept = max(first, _sample(frames) - _SAMPLES)
-        if stop - kept < 2 * _SMOOTH:
+        if stop - kept < _LEAST:
             return 1
         found = repetitions(self._recall(slot, kept, stop))
         return found if found == 1 else round(found * (stop - first) / (stop - kept))
@@ -108,6 +104,8 @@ def _sample(frame: int) -> int:
 
 def repetitions(samples: Floats) -> int:
     """How often what was sampled evenly, (T, D), was repeated; 1 where nothing comes back."""
+    if not np.isfinite(samples).all():  # larger than a half can hold: nothing that a network of ours says
+        return 1
     centred = samples - samples.mean(axis=0)
     found = there_and_back(centred)
     if found < 2:

@@ -90,6 +90,9 @@ class SpanDecoder:
         times: media times of the frames that are answered.
         """
         scores, boundaries, spoilt = _finite(scores, boundaries)
+        if spoilt and vectors is not None:
+            vectors = vectors.copy()
+            vectors[spoilt] = 0
         if self._look_ahead:
             return self._push_late(slots, scores, boundaries, vectors, spoilt)
         decided = self._decide(slots, scores, boundaries, vectors)
@@ -131,10 +134,11 @@ class SpanDecoder:
         if unheard:
             assert held is not None, "frames that were seen have no scores yet"
             scores, boundaries, spoilt = _finite(held[0][-unheard:], held[1][-unheard:])
+            vectors = None if self._counter is None else np.nan_to_num(held[2][-unheard:])
             for n in range(unheard):
                 times += self._times(alone)
-                vectors = held[2][-unheard:][n : n + 1] if self._counter is not None else None
-                decided += self._decide(alone, scores[n : n + 1], boundaries[n : n + 1], vectors)
+                some = None if vectors is None else vectors[n : n + 1]
+                decided += self._decide(alone, scores[n : n + 1], boundaries[n : n + 1], some)
             self._silent[slot] = self._look_ahead
         ended = [one for _, one in decided] + self._decoder.flush(slot, forced)
         events = [(0, self._event(slot, one, newest)) for one in ended]

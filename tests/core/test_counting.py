@@ -53,14 +53,6 @@ def test_what_does_not_come_back_happened_once() -> None:
     assert [counted(one) for one in (noise, np.cumsum(noise, axis=0), still, once, turns(1, 12), still[:0])] == [1] * 6
 
 
-@pytest.mark.parametrize("spoilt", [np.nan, np.inf, 3e38])
-def test_vectors_that_are_no_numbers_harm_nobody(spoilt: float) -> None:
-    counter, vectors = RepetitionCounter(2), turns(4, 60)
-    for t, vector in enumerate(vectors):
-        counter.push(np.array([0, 1]), np.array([t, t]), np.stack([vector, np.full(WIDTH, spoilt, np.float32)]))
-    assert [counter.count(slot, len(vectors), 0, len(vectors)) for slot in (0, 1)] == [4, 1]
-
-
 def test_only_the_stretch_asked_for_is_counted() -> None:
     counter = RepetitionCounter(1)
     frames = feed(counter, 0, np.concatenate([turns(2, 90), turns(6, 60), turns(1, 100)]))
@@ -174,6 +166,21 @@ def test_a_closed_track_saves_next_to_nothing() -> None:
     stage.see(REST, 0.1)
     *_, samples = stage.decoder.save(1)
     assert len(samples) <= 3 * 16 * 2
+
+
+def test_answers_that_are_no_numbers_harm_nobody() -> None:
+    decoder, slots = SpanDecoder(Vocabulary(MANIFEST), 2, 0, counting=True), np.arange(2)
+    for slot in (0, 1):
+        decoder.open(slot, DecodingOptions())
+    told: list[tuple[int, SegmentEvent]] = []
+    for n, vector in enumerate(turns(4, 60)):
+        scores, vectors = np.array([[0.1, 0.9]] * 2, np.float32), np.stack([vector] * 2)
+        if n == 100:
+            scores[1], vectors[1] = np.nan, np.nan
+        told += decoder.push(slots, [0.0, 0.0], scores, np.zeros((2, 2), np.float32), vectors).events
+    told += decoder.finish(0, None, "close").events
+    assert [one.repetitions for row, one in told if row == 0 and one.phase == "final"] == [4]
+    assert all(one.phase != "final" or one.repetitions for _, one in decoder.finish(1, None, "close").events)
 
 
 def test_nobody_counts_where_there_are_no_vectors() -> None:

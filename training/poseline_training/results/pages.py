@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from poseline_training.results import plots, tables
+from poseline_training.results.counting import counting
 from poseline_training.results.rows import CALIBRATION, EARLY, OPERATING, PROTOCOLS, STARTS, Rows
 from poseline_training.results.settings import AimSettings, GroupSettings, ResultsSettings
 from poseline_training.robustness import plot as robustness
@@ -31,8 +32,8 @@ _COLUMNS = {
 
 
 def write_page(settings: ResultsSettings, folder: Path, output: Path) -> None:
-    """The page, and its pictures beside `folder`, which holds the rows; `folds/`, `robustness.json`, `giveaways.json` and
-    `alarms.json` lie beside it too."""
+    """The page, and its pictures beside `folder`, which holds the rows; `folds/`, `robustness.json`, `giveaways.json`,
+    `alarms.json` and `counting.json` lie beside it too."""
     page = _Page(Rows(folder), folder.parent, output.parent, settings.aims)
     parts = ["# Results", _MADE, settings.words.strip()]
     for group in settings.groups:
@@ -74,6 +75,8 @@ class _Page:
                 return tables.robustness(self._read("robustness.json"))
             case "giveaways":
                 return tables.giveaways(self._read("giveaways.json"))
+            case "counting":
+                return counting(self._read("counting.json"))
             case "alarms":
                 return tables.alarms(self._read("alarms.json"))
             case columns:

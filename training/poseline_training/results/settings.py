@@ -34,6 +34,7 @@ Table = Literal[
     "robustness",
     "giveaways",
     "alarms",
+    "counting",
 ]
 
 
