@@ -233,6 +233,7 @@ class StreamOptions(DecodingChoice, frozen=True, kw_only=True):
 
     scores_hz: `scores` messages a second and track, 0 for none, the grid's rate or more for every frame. look_ahead: seconds
     by which a score may lag behind its pose. on_overload: what becomes of frames that come faster than they are scored.
+    capture: the server may keep the session's poses to learn from, where its operator does that.
     """
 
     evidence: float | None = None
@@ -240,6 +241,7 @@ class StreamOptions(DecodingChoice, frozen=True, kw_only=True):
     scores_hz: float = 0.0
     look_ahead: float | None = None
     on_overload: Literal["block", "drop_oldest", "fail"] = "block"
+    capture: bool = False
 
 
 class ClientInfo(Struct, frozen=True):
