@@ -65,6 +65,10 @@ class Codec:
         """The body of `POST /v1/localize`. Raises MalformedMessage, BadNumber."""
         return _decode(self._request, data, malformed=self._malformed)
 
+    def decode_enrolment(self, data: Bytes) -> EnrolRequest:
+        """The body of `POST /v1/models/{name}/prototypes`. Raises MalformedMessage, BadNumber."""
+        return _decode(self._enrolment, data, malformed=self._malformed)
+
     def decode_response(self, data: bytes) -> LocalizeResponse:
         """Its answer. Raises MalformedMessage, BadNumber."""
         return _decode(self._response, data, malformed=self._malformed)
