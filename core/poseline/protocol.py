@@ -132,8 +132,8 @@ class LocalizeRequest(Struct, frozen=True, kw_only=True):
 
 
 class ExampleSpec(Struct, frozen=True, kw_only=True):
-    """Somebody who does what a class is to mean, from `start` to `end` (seconds of the recording's clock; left out: its begin,
-    its end). The recording holds one track; its `options` and `model` say nothing."""
+    """Somebody who does what a class is to mean, from `start` to `end` (seconds of the recording's clock; left out: its
+    begin, its end). The recording holds one track; its `options` and `model` say nothing."""
 
     recording: LocalizeRequest
     start: float | None = None

@@ -27,6 +27,7 @@ from poseline.segments import Forced, SegmentEvent
 from poseline.skeleton import Flags, Floats, SkeletonLayout, unknown_joints
 from poseline.translation import model_info
 from poseline.whole import WholeScorer
+from poseline_service.enrolling import Enroller
 from poseline_service.intake import Intake
 from poseline_service.outbox import Outlet
 from poseline_service.scheduler import BatchScheduler
@@ -51,6 +52,7 @@ class LoadedModel:
     intake: Intake
     outlet: Outlet
     whole: WholeScorer | None
+    enroller: Enroller
     _converters: dict[tuple[str, Coordinates], PoseConverter] = field(default_factory=dict[Any, Any])
 
     def converter(self, layout: SkeletonLayout, coordinates: Coordinates) -> PoseConverter:
