@@ -36,6 +36,7 @@ COMMANDS: dict[str, Entry] = {
         "poseline_video.cli:manage_pose_model", "video", "Make the pose extractor's model, for videos and the browser."
     ),
     "schemas": Entry("poseline_service.schemas:write", "service", "Write the API's OpenAPI document and JSON Schema."),
+    "corpus": Entry("poseline_cli.corpus:corpus", None, "Make a corpus to train on from recordings and labels."),
     "pretrain": Entry("poseline_training.cli:pretrain", "training", "Teach the encoder without labels."),
     "finetune": Entry("poseline_training.cli:finetune", "training", "Teach the localizer with labels."),
     "evaluate": Entry("poseline_training.cli:evaluate", "training", "Stream a test split and score what comes out."),

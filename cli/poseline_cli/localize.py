@@ -9,10 +9,7 @@ from __future__ import annotations
 import io
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from enum import StrEnum
-from importlib.util import find_spec
 from itertools import count
 from pathlib import Path
 from typing import Annotated
@@ -22,7 +19,6 @@ import typer
 from msgspec.structs import replace
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from poseline.bundle import ModelBundle, find_bundle
@@ -39,7 +35,7 @@ from poseline.cli import (
     open_source,
     times,
 )
-from poseline.errors import InputError, MissingExtra, ModeUnavailable
+from poseline.errors import InputError, ModeUnavailable
 from poseline.formats.timelines import FORMATS, format_of, timeline_format
 from poseline.formats.videos import is_video
 from poseline.online import StreamLocalizer
@@ -50,6 +46,7 @@ from poseline.segments import SegmentEvent
 from poseline.timeline import Timeline, TimelineSegment, effective_thresholds, ranked, recording_length, source_rate
 from poseline.translation import decoding_options, model_info, rounded
 from poseline.whole import chunked, localize_whole
+from poseline_cli.watching import Bar, need, progress, watched
 from poseline_video import MODEL
 
 _TEXT = "text"
@@ -92,10 +89,10 @@ def localize(
     chosen = format or (format_of(output) if output else _TEXT)
     write = _table if chosen == _TEXT else timeline_format(chosen).write
     if plot is not None:
-        _need("Drawing a timeline", "bulk", "matplotlib")
-    with _progress() as bar:
+        need("Drawing a timeline", "bulk", "matplotlib")
+    with progress() as bar:
         if is_video(source, input_format):
-            recording = _watched(Path(source), people, pose / MODEL, bar)
+            recording = watched(Path(source), people, pose / MODEL, bar)
         else:
             recording = open_source(source, seed, seconds, input_format, fps, layout, image_size, sequence)
         options = recording.options if mode is None else replace(recording.options, mode=mode.value)
@@ -105,29 +102,6 @@ def localize(
 
         draw(found, plot)
     _put(write(found), output, chosen)
-
-
-@dataclass(frozen=True)
-class _Watched(Recording):
-    """A video's people, of whom there may be none; watched: the layout in which they are seen."""
-
-    watched: str = ""
-
-    @property
-    def layout(self) -> str:
-        return self.watched
-
-
-def _watched(path: Path, people: int, pose_model: Path, bar: Bar) -> Recording:
-    """A video's people. Raises MissingExtra and what the extraction raises."""
-    _need("Video", "video", "av", "mediapipe")
-    from poseline_video.extraction import LAYOUT, extract_people
-
-    step = bar.begin("watching the video")
-    video = extract_people(path, model=pose_model, people=people, on_progress=step)
-    if not video.people:
-        typer.echo(f"nobody was seen in {video.frames} pictures of {path}", err=True)
-    return _Watched(path.name, video.people, fps=video.fps, duration=video.duration, watched=LAYOUT.name)
 
 
 def _there(url: str, key: str | None, recording: Recording, options: LocalizeOptions, bar: Bar) -> Timeline:
@@ -144,7 +118,7 @@ def _there(url: str, key: str | None, recording: Recording, options: LocalizeOpt
 
 
 def _here(model: Path | None, models: Path, recording: Recording, options: LocalizeOptions, bar: Bar) -> Timeline:
-    _need("Localizing without a server (--url)", "service", "onnxruntime", "prometheus_client")
+    need("Localizing without a server (--url)", "service", "onnxruntime", "prometheus_client")
     bundle = ModelBundle.open(model) if model else find_bundle(models)
     manifest, step = bundle.manifest, bar.begin("localizing")
     localized = _whole if options.mode == "offline" else _played
@@ -248,35 +222,3 @@ def _table(timeline: Timeline) -> bytes:
     console = Console(file=io.StringIO(), force_terminal=sys.stdout.isatty(), width=Console().width)
     console.print(table)
     return console.file.getvalue().encode()  # pyright: ignore[reportAttributeAccessIssue]
-
-
-def _need(what: str, extra: str, *libraries: str) -> None:
-    """Raises MissingExtra for a library that is not there, before anything is done that would be lost."""
-    for library in libraries:
-        if find_spec(library) is None:
-            raise MissingExtra(what, library, extra)
-
-
-class Bar:
-    """Progress on the terminal; silent where standard error is none."""
-
-    def __init__(self, progress: Progress) -> None:
-        self._progress = progress
-
-    def begin(self, what: str) -> Callable[[float], None]:
-        """A new step of the work: call what comes back with the share that is done, 0 to 1."""
-        task = self._progress.add_task(what, total=1.0)
-        return lambda share: self._progress.update(task, completed=share)
-
-
-@contextmanager
-def _progress() -> Iterator[Bar]:
-    console = Console(stderr=True)
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.percentage:3.0f} %"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        yield Bar(progress)

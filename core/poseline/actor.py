@@ -188,8 +188,12 @@ _TABLES: dict[str, Table] = {
     for table in (sit_down, stand_up, wave_one_hand, wave_two_hands, clap, punch, kick, squat, lunge, bend, pick_up,
                   throw, push, draw_circle)
 }  # fmt: skip
-_FIDGETS: tuple[Table, ...] = (scratch_head, shift_weight, look_around, hands_on_hips, cross_arms)
+_FIDGETS: dict[str, Table] = {
+    table.__name__: table for table in (scratch_head, shift_weight, look_around, hands_on_hips, cross_arms)
+}
 ACTIONS: tuple[str, ...] = ("walk", "run", *_TABLES)
+FIDGETS: tuple[str, ...] = tuple(_FIDGETS)
+"""What comes between actions, and no training of ours has a name for; who asks for one by name gets it as an action."""
 
 
 @dataclass
@@ -211,6 +215,8 @@ class _Actor:
     body: Body = field(init=False)
     station: Array = field(init=False)
     seated: bool = False
+    asked: Sequence[str] = ACTIONS
+    """Actions among which a fidget is none by chance."""
 
     def __post_init__(self) -> None:
         rng = self.rng
@@ -299,19 +305,21 @@ class _Actor:
 
     def act(self, action: str) -> list[_Clip]:
         """One action of a script with what it needs around it; raises ValueError where the body is not ready."""
-        if action not in ACTIONS:
-            raise ValueError(f"unknown action {action!r}; known: {', '.join(ACTIONS)}")
+        if action not in (*ACTIONS, *FIDGETS):
+            raise ValueError(f"unknown action {action!r}; known: {', '.join((*ACTIONS, *FIDGETS))}")
         if self.seated != (action == "stand_up"):
             now = "seated" if self.seated else "standing"
             raise ValueError(f"{action} while {now}: sit_down and stand_up come in turn")
         clips = [self.rest(self.frames(self.rng.uniform(0.6, 2)))]
         if not self.seated and self.rng.random() < 0.25:
-            fidget = _FIDGETS[self.rng.integers(len(_FIDGETS))]
-            clips += [self.play(fidget), self.rest(self.frames(self.rng.uniform(0.3, 1)))]
+            fidgets = [table for name, table in _FIDGETS.items() if name not in self.asked]
+            if fidgets:
+                fidget = fidgets[self.rng.integers(len(fidgets))]
+                clips += [self.play(fidget), self.rest(self.frames(self.rng.uniform(0.3, 1)))]
         if action in ("walk", "run"):
             return [*clips, *self.travel(action)]
         clips += self.face_front()
-        clips.append(self.play(_TABLES[action], action))
+        clips.append(self.play((_TABLES | _FIDGETS)[action], action))
         self.seated = action == "sit_down"
         return clips
 
@@ -322,12 +330,12 @@ def _wrapped(angle: float) -> float:
 
 
 def _improvise(actor: _Actor, frames: int) -> list[_Clip]:
-    """All actions in random order until `frames` are full; what does not fit any more gives way to idling."""
+    """All that are asked for in random order until `frames` are full; what does not fit any more gives way to idling."""
     clips: list[_Clip] = []
     deck: list[str] = []
     misses = 0
     while misses < 3:
-        deck = deck or [str(a) for a in actor.rng.permutation([a for a in ACTIONS if a != "stand_up"])]
+        deck = deck or [str(a) for a in actor.rng.permutation([a for a in actor.asked if a != "stand_up"])]
         action, before = deck.pop(), actor.station
         more = actor.act(action)
         if action == "sit_down":
@@ -341,15 +349,22 @@ def _improvise(actor: _Actor, frames: int) -> list[_Clip]:
 
 
 def perform(
-    seed: int, *, seconds: float = 60.0, fps: float = 30.0, script: Sequence[str] | None = None, noise: float = 0.003
+    seed: int,
+    *,
+    seconds: float = 60.0,
+    fps: float = 30.0,
+    script: Sequence[str] | None = None,
+    actions: Sequence[str] = ACTIONS,
+    noise: float = 0.003,
 ) -> Performance:
-    """A person who performs `script`, or, without one, actions at random for exactly `seconds`.
+    """A person who performs `script`, or, without one, `actions` at random for exactly `seconds`.
 
-    noise: deviation of the sensor noise in metres. Raises ValueError for an unknown action, and where a script asks to
-    stand up while standing or to do anything else while seated.
+    Both may name fidgets, which are then labelled and done by no chance; stand_up follows sit_down by itself. noise:
+    deviation of the sensor noise in metres. Raises ValueError for an unknown action, and where a script asks to stand up
+    while standing or to do anything else while seated.
     """
     rng = np.random.default_rng(seed)
-    actor = _Actor(rng, fps)
+    actor = _Actor(rng, fps, asked=actions if script is None else script)
     if script is None:
         clips = _improvise(actor, actor.frames(seconds))
     else:

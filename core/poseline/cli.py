@@ -27,15 +27,18 @@ from poseline.errors import InputError
 from poseline.formats.poses import POSE_FORMATS, format_of, read_poses
 from poseline.formats.reading import ReadOptions, read_bytes
 from poseline.formats.stream import read_stream
+from poseline.formats.timelines import format_of as timeline_of
+from poseline.formats.timelines import timeline_format
 from poseline.formats.videos import INPUT_FORMAT
 from poseline.keypoints import read_tracks
 from poseline.pose import PoseSequence
 from poseline.protocol import LocalizeOptions, LocalizeRequest
 from poseline.remote import request_for, stream_recording
 from poseline.skeleton import LAYOUTS
-from poseline.timeline import frame_rate, recording_length
+from poseline.timeline import Timeline, TimelineSegment, frame_rate, ranked, recording_length
 
 ACTOR = "actor"
+ACTOR_FPS = 30.0
 STREAM_URL = "ws://127.0.0.1:8000/v1/stream"
 
 
@@ -194,10 +197,32 @@ def printer(format: StreamFormat) -> Callable[[protocol.ServerMessage], None]:
     return heard
 
 
-def actor(seed: Seed = 0, seconds: Seconds = 60.0) -> None:
+def actor(
+    seed: Seed = 0,
+    seconds: Seconds = 60.0,
+    actions: Annotated[str | None, typer.Option(help="Those to choose from, with commas between; else all.")] = None,
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="Write there, not to the terminal.")] = None,
+    labels: Annotated[
+        Path | None, typer.Option(help="Write what is done, and when, as an annotator would: .eaf, .csv, .vtt …")
+    ] = None,
+) -> None:
     """Print a performance of the scripted actor as a request of POST /v1/localize: a recording to try things with."""
-    [request] = perform_actor(seed, seconds).requests()
-    typer.echo(encode(request))
+    from poseline.actor import ACTIONS, FIDGETS, perform
+
+    asked = ACTIONS if actions is None else [one.strip() for one in actions.split(",")]
+    if unknown := [one for one in asked if one not in (*ACTIONS, *FIDGETS)]:
+        raise InputError(f"--actions: {unknown[0]!r} is none of {', '.join((*ACTIONS, *FIDGETS))}")
+    performance = perform(seed, seconds=seconds, fps=ACTOR_FPS, actions=asked)
+    if labels is not None:
+        write = timeline_format(timeline_of(labels)).write
+        done = [TimelineSegment("", ACTOR, one.label, one.start, one.end) for one in performance.segments]
+        source = "" if output is None else output.name
+        labels.write_bytes(write(Timeline(source=source, segments=ranked(done), duration=seconds, fps=ACTOR_FPS)))
+    request = encode(request_for({ACTOR: performance.poses}))
+    if output is None:
+        typer.echo(request)
+    else:
+        output.write_bytes(request)
 
 
 def _speed(text: str) -> float | None:

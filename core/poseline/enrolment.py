@@ -22,7 +22,7 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
-from poseline.errors import InputError, PoselineError
+from poseline.errors import InputError, TooManyClasses
 from poseline.manifest import ModelManifest
 from poseline.skeleton import Flags, Floats
 
@@ -39,12 +39,6 @@ _MARGIN, _SURROUNDINGS = 8, 150
 """Frames beside an example that are neither, and those beyond which show what it is not."""
 _SHORTEST = 8
 _LARGEST_LOG_ODDS = 30.0
-
-
-class TooManyClasses(PoselineError):
-    """All `CAPACITY` places are taken."""
-
-    code = "too_many_classes"
 
 
 class Example(NamedTuple):

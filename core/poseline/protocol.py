@@ -131,6 +131,36 @@ class LocalizeRequest(Struct, frozen=True, kw_only=True):
     options: LocalizeOptions = LocalizeOptions()
 
 
+class ExampleSpec(Struct, frozen=True, kw_only=True):
+    """Somebody who does what a class is to mean, from `start` to `end` (seconds of the recording's clock; left out: its
+    begin, its end). The recording holds one track; its `options` and `model` say nothing."""
+
+    recording: LocalizeRequest
+    start: float | None = None
+    end: float | None = None
+
+
+class EnrolRequest(Struct, frozen=True, kw_only=True):
+    """A class from one to five examples; what was enrolled under that name before is replaced."""
+
+    name: str
+    examples: list[ExampleSpec]
+
+
+class EnrolledClassInfo(Struct, frozen=True):
+    """A class that was enrolled. frames: of its examples, on the network's grid. created: UTC."""
+
+    name: str
+    label_id: int
+    examples: int
+    frames: int
+    created: datetime
+
+
+class EnrolledClassList(Struct, frozen=True):
+    prototypes: list[EnrolledClassInfo]
+
+
 class FoundSegment(Struct, frozen=True):
     """One action, half-open [start, end) in seconds and [start_frame, end_frame) on the client's own frames.
 
@@ -237,6 +267,7 @@ class StreamOptions(DecodingChoice, frozen=True, kw_only=True):
 
     scores_hz: `scores` messages a second and track, 0 for none, the grid's rate or more for every frame. look_ahead: seconds
     by which a score may lag behind its pose. on_overload: what becomes of frames that come faster than they are scored.
+    capture: the server may keep the session's poses to learn from, where its operator does that.
     """
 
     evidence: float | None = None
@@ -244,6 +275,7 @@ class StreamOptions(DecodingChoice, frozen=True, kw_only=True):
     scores_hz: float = 0.0
     look_ahead: float | None = None
     on_overload: Literal["block", "drop_oldest", "fail"] = "block"
+    capture: bool = False
 
 
 class ClientInfo(Struct, frozen=True):

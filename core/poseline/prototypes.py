@@ -18,7 +18,7 @@ from msgspec import MsgspecError, Struct, json
 
 from poseline.bundle import ModelBundle
 from poseline.enrolment import EnrolledClass, Example, Vocabulary, enrol
-from poseline.errors import BundleError, InputError, MalformedMessage, PoselineError
+from poseline.errors import BundleError, EnrolmentUnavailable, InputError, MalformedMessage
 from poseline.online import open_converter
 from poseline.pose import PoseSequence
 from poseline.resampling import FrameGrid
@@ -27,17 +27,13 @@ from poseline.stepping import StepScorer
 FOLDER = "enrolled"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 _STILL = 30
-"""Frames for which the first pose is held before a recording begins: a network that has seen nothing yet says other things."""
-
-
-class EnrolmentUnavailable(PoselineError):
-    """The bundle has no bank, so nothing can be told from everything else."""
-
-    code = "enrolment_unavailable"
+"""Frames for which the first pose is held before a recording begins: a network that has seen nothing yet says other
+things."""
 
 
 class Shown(Struct, frozen=True):
-    """A recording of one person, and from when to when (seconds of its clock) it shows the class; None: its begin, its end."""
+    """A recording of one person, and from when to when (seconds of its clock) it shows the class; None: its begin, its
+    end."""
 
     poses: PoseSequence
     start: float | None = None
@@ -47,13 +43,13 @@ class Shown(Struct, frozen=True):
 def check_class_name(name: str) -> None:
     """Raises MalformedMessage."""
     if not _NAME.fullmatch(name):
-        what = f"{name!r} is no name for a class: 1 to 64 letters, digits, _, . and -, of which the first is a letter or digit"
+        what = f"{name!r} is no name for a class: expected 1 to 64 letters, digits and _.-, first a letter or digit"
         raise MalformedMessage(what, param="name", code="invalid_message")
 
 
 def learn(bundle: ModelBundle, scorer: StepScorer, name: str, shown: Iterable[Shown]) -> EnrolledClass:
-    """The class that the recordings show. scorer: the bundle's own, with a slot to spare. Raises MalformedMessage, InputError,
-    UnitUnknown, EnrolmentUnavailable, EngineFailure."""
+    """The class that the recordings show. scorer: the bundle's own, with a slot to spare. Raises MalformedMessage,
+    InputError, UnitUnknown, EnrolmentUnavailable, EngineFailure."""
     check_class_name(name)
     bank = bundle.bank()
     if bank is None:

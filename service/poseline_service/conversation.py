@@ -143,7 +143,9 @@ class Conversation:
         visitor, runtime = self._visitor, self._runtime
         self._outbox.copy = runtime.webhooks.of_session(start.webhooks, self.session_id, visitor.owner)
         model, metrics, spend = visitor.model, runtime.metrics, visitor.account.spend
-        session = Session(start, model, self._settings, metrics, self._outbox, self, holding, spend, saved)
+        session = Session(
+            start, model, self._settings, metrics, self._outbox, self, holding, spend, runtime.captures, saved
+        )
         self._session, self._holding, self._unconfirmed = session, holding, holding
         runtime.keeper.enter(holding, self)
         return session

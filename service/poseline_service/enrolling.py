@@ -1,7 +1,8 @@
-"""Classes that are enrolled while the server runs: learnt in a thread, kept beside the bundle, and live in every stream at once.
+"""Classes that are enrolled while the server runs: learnt in a thread, kept beside the bundle, and live in every stream at
+once.
 
-The folder is the one truth: what is enrolled is written there first, and now and then the folder is looked at, so that servers
-which share it answer with the same classes, whoever was told of them.
+The folder is the one truth: what is enrolled is written there first, and now and then the folder is looked at, so that
+servers which share it answer with the same classes, whoever was told of them.
 """
 
 from __future__ import annotations
@@ -12,8 +13,8 @@ from functools import partial
 from pathlib import Path
 
 from poseline.bundle import ModelBundle
-from poseline.enrolment import EnrolledClass, TooManyClasses, Vocabulary
-from poseline.errors import BundleError, InputError, PoselineError
+from poseline.enrolment import EnrolledClass, Vocabulary
+from poseline.errors import BundleError, InputError, PoselineError, TooManyClasses
 from poseline.prototypes import Shown, check_class_name, folder_of, forget, keep, kept, learn, read
 from poseline_service.engine import open_scorer
 from poseline_service.errors import NotKept, UnknownClass

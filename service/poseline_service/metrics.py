@@ -213,6 +213,14 @@ class Metrics:
         self.webhooks_waiting = Gauge(
             "poseline_webhooks_waiting", "Events that wait for a webhook target.", ["target"], registry=registry
         )
+        self.capture_frames = Counter("poseline_capture_frames_total", "Poses kept of sessions.", registry=registry)
+        self.capture_dropped = Counter(
+            "poseline_capture_dropped_frames_total",
+            "Poses that were to be kept and are not: no memory to wait in, or the disk took none.",
+            ["reason"],
+            registry=registry,
+        )
+        self.capture_bytes = Gauge("poseline_capture_bytes", "Poses kept of sessions, on disk.", registry=registry)
         self.load = Gauge(
             "poseline_load_ratio", "Share of a core that streams take, newcomers included.", registry=registry
         )

@@ -15,7 +15,7 @@ from poseline.protocol import StreamOptions
 from poseline.translation import changed_options, decoding_options
 from poseline_service.tracks import TrackOptions
 
-_CHOSEN = ("classes", "gap_reset", "partials", "scores_hz", "on_overload")
+_CHOSEN = ("classes", "gap_reset", "partials", "scores_hz", "on_overload", "capture")
 """Options that are in effect as the client chose them; the rest may be the model's."""
 _SAME = 1e-3
 """Seconds between two look-aheads that are one: clients round."""

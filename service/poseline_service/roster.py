@@ -15,6 +15,7 @@ from msgspec import UNSET
 from poseline import protocol
 from poseline.errors import Overloaded, PoselineError
 from poseline.segments import Forced, SegmentEvent
+from poseline_service.capturing import SessionCapture, Tap
 from poseline_service.keeping import SavedSession
 from poseline_service.metrics import Metrics
 from poseline_service.options import SessionOptions
@@ -38,12 +39,14 @@ class Roster:
         post: Post,
         listener: TrackListener,
         saved: SavedSession | None,
+        capture: SessionCapture | None,
     ) -> None:
         self._model, self._options = model, options
         self._limit = limit
         self._segments = metrics.segments
         self._post = post
         self._listener: TrackListener | None = listener
+        self._capture = capture
         self.tracks: dict[str, Track] = {}
         self.opened = saved.opened if saved else 0
         """Tracks that there have been."""
@@ -53,7 +56,9 @@ class Roster:
         self._all_here_until = -inf
         try:
             for state in saved.tracks if saved else ():
-                self.tracks[state.name] = Track.restored(state, model, options.of_track, listener)
+                self.tracks[state.name] = Track.restored(
+                    state, model, options.of_track, listener, self._tap(state.number)
+                )
         except PoselineError:
             self.close()
             raise
@@ -67,13 +72,17 @@ class Roster:
         if len(self.tracks) >= self._limit or self._listener is None:
             return None
         try:
-            track = Track(name, self._model, self._options.of_track, self._listener, self.opened + 1)
+            number = self.opened + 1
+            track = Track(name, self._model, self._options.of_track, self._listener, number, self._tap(number))
         except Overloaded:
             return None
         self.opened += 1
         self.tracks[name] = track
         self._post(protocol.TrackStarted(track_id=name, t=t))
         return track
+
+    def _tap(self, number: int) -> Tap | None:
+        return None if self._capture is None else self._capture.tap(number)
 
     def absent(self, now: float) -> list[Track]:
         """Who will have left when a frame of that media time comes."""

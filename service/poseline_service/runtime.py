@@ -18,6 +18,7 @@ from typing import Protocol
 
 from poseline.errors import Draining, Overloaded, PoselineError
 from poseline_service.access import Access
+from poseline_service.capturing import Captures
 from poseline_service.errors import ModelLoading
 from poseline_service.held_bodies import HeldBodies
 from poseline_service.jobs import JobBoard
@@ -75,6 +76,7 @@ class Runtime:
         self.keeper = Keeper(store, seconds, self.metrics, self.webhooks.stored)
         self.access = Access(settings, store, self.metrics)
         self.models = Models(settings, self.metrics)
+        self.captures = None if settings.capture is None else Captures(settings.capture, settings, self.metrics)
         self._streams: set[OpenStream] = set()
         self._left = Changes()
         self._heart: asyncio.Task[None] | None = None
@@ -132,9 +134,12 @@ class Runtime:
             await asyncio.sleep(_BEAT)
             now = monotonic()
             self.access.tick(now)
+            self.models.tick(now)
             if known:  # from before: how late its loading made this heartbeat says nothing
                 self.load.beat(max(0.0, now - due), *self.models.counts())
             self.keeper.tidy()
+            if self.captures is not None:
+                self.captures.tick(now)
             self._tick_streams(now)
 
     def _tick_streams(self, now: float) -> None:
@@ -236,3 +241,5 @@ class Runtime:
         await self.keeper.stop()
         await self.webhooks.stop()
         await self.models.stop()
+        if self.captures is not None:
+            await self.captures.stop()

@@ -8,6 +8,7 @@ from starlette.responses import Response
 from poseline.codec import encode
 from poseline.protocol import SessionList, SessionStatus
 from poseline_service.access import needs
+from poseline_service.errors import UnknownSession
 from poseline_service.keeping import Keeper
 from poseline_service.openapi import result_of
 
@@ -34,5 +35,13 @@ async def session(request: Request, session_id: str) -> Response:
 
 @router.delete("/{session_id}", status_code=204, summary="End a session, and forget it everywhere")
 async def delete(request: Request, session_id: str) -> Response:
-    await _keeper(request).delete(session_id, _owner(request))
+    captures, owner = request.app.state.runtime.captures, _owner(request)
+    try:
+        await _keeper(request).delete(session_id, owner)
+    except UnknownSession:  # long over; what was captured of it may still be there
+        if captures is None or not await captures.delete(session_id, owner):
+            raise
+    else:
+        if captures is not None:
+            await captures.delete(session_id, owner)
     return Response(status_code=204)

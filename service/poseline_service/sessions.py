@@ -40,6 +40,7 @@ from poseline.errors import (
 from poseline.segments import Forced, SegmentEvent
 from poseline.translation import coordinates_of, layout_of
 from poseline_service.account import Account
+from poseline_service.capturing import Captures, SessionCapture
 from poseline_service.clock import MediaClock
 from poseline_service.errors import OutOfOrder, RateLimited, SessionDeleted, Superseded, TooFast
 from poseline_service.intake import Arrival
@@ -57,6 +58,11 @@ from poseline_service.workers import Told
 
 _RENEWALS = 4
 """Saves in the time for which a state is kept, where nothing else asks for one: the store may fail at some of them."""
+
+
+_CAPTURE_OFF = protocol.Notice(
+    "capture_off", "this server keeps no poses; the session goes on, and nothing of it is kept"
+)
 
 
 class Link(Protocol):
@@ -125,6 +131,7 @@ class Session:
         link: Link,
         holding: Holding,
         spend: Callable[[int], None],
+        captures: Captures | None,
         saved: SavedSession | None = None,
     ) -> None:
         self._spend = spend
@@ -140,7 +147,12 @@ class Session:
             raise InputError(f"fps is {start.fps:g}, expected more than 0", param="fps")
         self._layout = layout_of(start.layout)
         self.converter = model.converter(self._layout, coordinates_of(start.coordinates))
-        self._options = SessionOptions(start.options, model.vocabulary)
+        refused = start.options.capture and captures is None
+        choice = structs.replace(start.options, capture=False) if refused else start.options
+        self._options = SessionOptions(choice, model.vocabulary)
+        self._capture: SessionCapture | None = None
+        if captures is not None and choice.capture:
+            self._capture = captures.of(outbox.session_id, holding.owner, manifest, self._model.bundle.digest)
         self._intake = model.intake
         blocks = self._options.on_overload == "block"
         self._room = settings.queue_frames if blocks else settings.queue_frames // 2
@@ -181,11 +193,13 @@ class Session:
         if holding.durable:
             outbox.commit = self._commit
         limit = settings.tracks_per_session
-        self._roster = Roster(self._model, self._options, limit, metrics, outbox.post, self, saved)
+        self._roster = Roster(self._model, self._options, limit, metrics, outbox.post, self, saved, self._capture)
         if not saved:
             outbox.post(self.started())
             for notice in notices(self.converter, manifest.layout):
                 self._warn(notice)
+            if refused:
+                self._warn(_CAPTURE_OFF)
 
     # --- what comes from the client -------------------------------------------------------------------------------
 
@@ -524,6 +538,8 @@ class Session:
         if isinstance(error, Superseded | SessionDeleted):
             if isinstance(error, SessionDeleted):  # elsewhere: what is decided is told, and goes nowhere else
                 self._outbox.release(self._outbox.newest)
+                if self._capture is not None:
+                    self._capture.discard()
             self._outbox.commit = None
             self.failed(None, error)
             return

@@ -154,6 +154,21 @@ class ServiceSettings(BaseSettings):
     )
     webhook_last_retry: float = Field(3600.0, gt=0, description="Seconds between two attempts at the most: an hour.")
     webhook_give_up: float = Field(86_400.0, gt=0, description="Seconds for which a delivery is tried: a day.")
+    capture: Path | None = Field(
+        None,
+        description="Folder in which poses of sessions that ask for it are kept, to learn from; without it none are.",
+    )
+    capture_days: float = Field(30.0, gt=0, description="Days for which they are kept: time to look and to label.")
+    capture_bytes: int = Field(
+        10 * 1024**3,
+        ge=1024,
+        description="Bytes of them; beyond it the oldest go. About a thousand hours of one person.",
+    )
+    capture_buffer_bytes: int = Field(
+        64 * 1024**2,
+        ge=1024,
+        description="Bytes of poses that are gathered and not yet written; beyond it they are dropped.",
+    )
     drain_seconds: float = Field(30.0, gt=0, description="Seconds that sessions get to finish when the server stops.")
 
     body_bytes: int = Field(32 * 1024**2, ge=1024, description="Largest body of POST /v1/localize.")

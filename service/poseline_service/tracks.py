@@ -22,11 +22,12 @@ from poseline.errors import EngineFailure, MalformedMessage, StateError, Unknown
 from poseline.online import SlotState, open_converter
 from poseline.pose import Coordinates, PoseConverter, has_scale
 from poseline.protocol import ModelInfo, Notice
-from poseline.resampling import FrameGrid, GridPush, GridState
+from poseline.resampling import FrameGrid, GridFrame, GridPush, GridState
 from poseline.segments import Forced, SegmentEvent
 from poseline.skeleton import Flags, Floats, SkeletonLayout, unknown_joints
 from poseline.translation import model_info
 from poseline.whole import WholeScorer
+from poseline_service.enrolling import Enroller
 from poseline_service.intake import Intake
 from poseline_service.outbox import Outlet
 from poseline_service.scheduler import BatchScheduler
@@ -51,6 +52,7 @@ class LoadedModel:
     intake: Intake
     outlet: Outlet
     whole: WholeScorer | None
+    enroller: Enroller
     _converters: dict[tuple[str, Coordinates], PoseConverter] = field(default_factory=dict[Any, Any])
 
     def converter(self, layout: SkeletonLayout, coordinates: Coordinates) -> PoseConverter:
@@ -123,6 +125,18 @@ class Changes:
             await self._event.wait()
 
 
+class TrackTap(Protocol):
+    """Who hears of every grid frame and of every score, whatever the client wants to hear. Must not raise."""
+
+    def pushed(self, frames: Sequence[GridFrame]) -> None: ...
+
+    def scored(self, told: Told, events: Sequence[SegmentEvent]) -> None: ...
+
+    def close(self) -> None:
+        """The track gives its lane back."""
+        ...
+
+
 class TrackListener(Protocol):
     """Who hears about a track. Called on the event loop."""
 
@@ -162,17 +176,24 @@ class TrackState(Struct, frozen=True):
 
 
 class Track:
-    """One person: native poses in, scored by the network in order, events out to the listener. number: among all whom
-    the listener has had."""
+    """One person: native poses in, scored by the network in order, events out to the listener, and all of it to the tap.
+    number: among all whom the listener has had."""
 
     def __init__(
-        self, name: str, model: LoadedModel, options: TrackOptions, listener: TrackListener, number: int = 0
+        self,
+        name: str,
+        model: LoadedModel,
+        options: TrackOptions,
+        listener: TrackListener,
+        number: int = 0,
+        tap: TrackTap | None = None,
     ) -> None:
         manifest = model.bundle.manifest
         self.name = name
         self.number = number
         self.pace = Pace(options.scores_hz, manifest.fps)
-        self.wants_scores = options.scores_hz > 0
+        self._tap = tap
+        self.wants_scores = options.scores_hz > 0 or tap is not None
         self.live = options.live
         self._grid = FrameGrid(manifest.fps, options.gap_reset, manifest.native)
         self._scheduler = model.scheduler
@@ -186,9 +207,16 @@ class Track:
         self._lane = self._scheduler.open(self, options.decoding, options.allowed)
 
     @classmethod
-    def restored(cls, state: TrackState, model: LoadedModel, options: TrackOptions, listener: TrackListener) -> Track:
+    def restored(
+        cls,
+        state: TrackState,
+        model: LoadedModel,
+        options: TrackOptions,
+        listener: TrackListener,
+        tap: TrackTap | None = None,
+    ) -> Track:
         """One that was saved, exactly as it was. Raises Overloaded, StateError."""
-        track = cls(state.name, model, options, listener, state.number)
+        track = cls(state.name, model, options, listener, state.number, tap)
         try:
             track._grid.load(state.grid)
             track._scheduler.load(track._lane, state.slot)
@@ -222,7 +250,7 @@ class Track:
         self._scheduler.adjust(self._lane, options.decoding, options.allowed)
         if options.scores_hz != self.pace.hz:
             self.pace = Pace(options.scores_hz, self.pace.fps)
-            self.wants_scores = options.scores_hz > 0
+            self.wants_scores = options.scores_hz > 0 or self._tap is not None
 
     def push(self, t: float, pose: Floats, whole: bool | None = None) -> GridPush:
         """A native pose (16, 4) at media time t; whole: no joint is missing, if that is known."""
@@ -231,6 +259,8 @@ class Track:
         if self._unmeasured:
             self._first_t = min(self._first_t, t)
             self._unmeasured = not any(has_scale(frame.pose, self._native) for frame in push.frames)
+        if self._tap is not None:
+            self._tap.pushed(push.frames)
         self._scheduler.submit(self._lane, push.frames)
         return push
 
@@ -245,9 +275,13 @@ class Track:
         """Close what is open, once nothing is pending: the scores that are to be told, and the events. The track may go on
         afterwards. Raises EngineFailure."""
         told, events = self._scheduler.finish(self._lane, forced)
+        if self._tap is not None:
+            self._tap.scored(told, events)
         return self._paced(told), events
 
     def scored(self, told: Told, events: Sequence[SegmentEvent]) -> None:
+        if self._tap is not None:
+            self._tap.scored(told, events)
         self._listener.absorbed(self, self._paced(told) if told else told, events)
 
     def _paced(self, told: Told) -> Told:
@@ -261,6 +295,8 @@ class Track:
 
     def close(self) -> None:
         self._scheduler.close(self._lane)
+        if self._tap is not None:
+            self._tap.close()
 
 
 class Pace:

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from poseline.decoding import DecodingOptions
-from poseline.enrolment import CAPACITY, FALSE_SHARE, EnrolledClass, Example, TooManyClasses, Vocabulary, enrol
-from poseline.errors import InputError
+from poseline.enrolment import CAPACITY, FALSE_SHARE, EnrolledClass, Example, Vocabulary, enrol
+from poseline.errors import InputError, TooManyClasses
 from poseline.online import OnlineLocalizer
 from poseline.resampling import GridFrame
 from poseline.stepping import StepScorer

@@ -3,8 +3,7 @@
     {"version", "results": {video: [{"label", "score", "segment": [start, end], …}]}, "external_data": {…}}
 
 Seconds, unrounded. `track_id`, `segment_id`, `label_id` and `repetitions` are fields of ours, which evaluations pass over;
-what is known of the recording stands in `external_data`. Read are results and ground truth (`database` … `annotations`) of
-one video.
+what is known of the recording stands in `external_data`. Read are results and ground truth (`database` … `annotations`).
 """
 
 from __future__ import annotations
@@ -62,21 +61,33 @@ def write(timeline: Timeline) -> bytes:
 
 
 def read(data: bytes) -> Timeline:
+    """The file's one video."""
+    found = read_all(data)
+    if len(found) != 1:
+        raise InputError(f"the file is of {len(found)} videos, expected one")
+    return found[0]
+
+
+def read_all(data: bytes) -> list[Timeline]:
+    """Every video of the file. What is known of the recording by `external_data` is known of one alone."""
     try:
         document = msgspec.json.decode(data, type=_Document)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise InputError(f"this is no file of ActivityNet's form: {error}") from None
     if document.results is not None:
-        videos, duration = document.results, None
+        videos = {name: _Video(found) for name, found in document.results.items()}
     elif document.database is not None:
-        videos = {name: one.annotations for name, one in document.database.items()}
-        duration = next((one.duration for one in document.database.values()), None)
+        videos = document.database
     else:
         raise InputError("this is no file of ActivityNet's form: neither results nor database")
-    if len(videos) != 1:
-        raise InputError(f"the file is of {len(videos)} videos, expected one")
-    [(name, found)] = videos.items()
-    segments = tuple(
+    remark = document.external_data.poseline if len(videos) == 1 else None
+    return [
+        assemble(remark or About(source=name, duration=one.duration), _segments(one)) for name, one in videos.items()
+    ]
+
+
+def _segments(video: _Video) -> tuple[TimelineSegment, ...]:
+    return tuple(
         TimelineSegment(
             one.segment_id or f"s{n}",
             one.track_id,
@@ -86,6 +97,5 @@ def read(data: bytes) -> Timeline:
             one.label_id,
             one.repetitions,
         )
-        for n, one in enumerate(found, 1)
+        for n, one in enumerate(video.annotations, 1)
     )
-    return assemble(document.external_data.poseline or About(source=name, duration=duration), segments)

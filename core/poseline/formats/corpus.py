@@ -2,7 +2,8 @@
 
     skeletons.json                    in the corpus folder or its parent: joint names, facing, body16 indices
     meta.json                         classes (background first), joints, licence …
-    <kind>_<split>.npz                joints (frames, V, 3), seq_ptr (n + 1), seq_id, subject, view, frame_label, valid
+    <kind>_<split>.npz                joints (frames, V, 3), seq_ptr (n + 1), seq_id, subject, view, frame_label,
+                                      confidence (frames, V) where not every joint was seen
     <kind>_<split>_segments.csv       the same labels as intervals, for people
 
 `frame_label` is the truth for training and scoring: 0 is background, -1 is to be ignored. The format is described for
@@ -11,9 +12,11 @@ users in docs/corpus.md. Raises CorpusError for whatever contradicts itself.
 
 from __future__ import annotations
 
+import csv
 import json
+import shutil
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -62,9 +65,14 @@ def read_corpus(path: Path, sequence: str | None = None) -> list[LabelledSequenc
     skeleton_layout, coordinates, columns = _skeleton(path.parent, str(meta.get("name", path.parent.name)))
     if columns is not None:
         joints = joints[:, columns]
+    seen = arrays.get("confidence", np.ones(joints.shape[:2], np.float32))
     labels = arrays["frame_label"].astype(np.int64)
     if len(pointers) != len(arrays["seq_id"]) + 1 or pointers[-1] != len(joints) or len(labels) != len(joints):
         raise CorpusError(f"{path}: seq_ptr, seq_id, frame_label and joints do not fit one another")
+    if seen.shape != joints.shape[:2]:
+        raise CorpusError(
+            f"{path}: confidence is {seen.shape}, expected {joints.shape[:2]}: one number for each joint read"
+        )
     if labels.max(initial=0) >= len(classes):
         raise CorpusError(f"{path}: frame_label {labels.max()} but meta.json names {len(classes)} classes")
     found: list[LabelledSequence] = []
@@ -75,7 +83,7 @@ def read_corpus(path: Path, sequence: str | None = None) -> list[LabelledSequenc
         part: Floats = joints[span].astype(np.float32)
         poses = PoseSequence(
             part,
-            np.ones(part.shape[:2], np.float32),
+            seen[span].astype(np.float32),
             np.arange(len(part)) / FPS,
             skeleton_layout,
             coordinates,
@@ -88,6 +96,50 @@ def read_corpus(path: Path, sequence: str | None = None) -> list[LabelledSequenc
         names = ", ".join(str(name) for name in arrays["seq_id"][:8])
         raise CorpusError(f"{path} has no sequence {sequence!r}; it has {names} …", param="sequence")
     return found
+
+
+def write_corpus(folder: Path, splits: Mapping[str, Sequence[LabelledSequence]], meta: Mapping[str, Any]) -> None:
+    """A folder of `untrimmed_<split>.npz` that `read_corpus` reads: sequences in native poses on the grid, all of the same
+    classes. It comes to its place whole, instead of a former corpus there. meta: what `meta.json` shall hold besides.
+
+    Raises CorpusError where the folder is there and is no corpus.
+    """
+    if folder.exists() and not (folder / "meta.json").exists():
+        raise CorpusError(f"{folder} is there already and is no corpus; name another folder")
+    folder = folder.resolve()
+    beside = folder.with_name(f".{folder.name}.new")
+    shutil.rmtree(beside, ignore_errors=True)
+    beside.mkdir(parents=True)
+    classes = next(one.classes for many in splits.values() for one in many)
+    for split, sequences in splits.items():
+        _write_split(beside / f"untrimmed_{split}", sequences)
+    _write_json(beside / "meta.json", {"name": folder.name, "classes": classes, "fps": FPS, **meta})
+    skeleton = {"joints": BODY16.joints, "facing": NATIVE.facing, "used_by": [folder.name]}
+    _write_json(beside / "skeletons.json", {"common16": skeleton})
+    shutil.rmtree(folder, ignore_errors=True)
+    beside.rename(folder)
+
+
+def _write_split(path: Path, sequences: Sequence[LabelledSequence]) -> None:
+    poses, labels = [one.poses for one in sequences], [one.labels for one in sequences]
+    np.savez_compressed(
+        path.with_suffix(".npz"),
+        joints=np.concatenate([one.joints for one in poses]),
+        confidence=np.concatenate([one.confidence for one in poses]),
+        seq_ptr=np.cumsum([0, *map(len, poses)]),
+        seq_id=np.array([one.name for one in poses]),
+        subject=np.array([one.subject for one in sequences]),
+        view=np.array([one.view for one in sequences]),
+        frame_label=np.concatenate(labels).astype(np.int16),
+    )
+    with path.with_name(f"{path.name}_segments.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(("seq_id", "subject", "start_frame", "end_frame_exclusive", "label"))
+        writer.writerows((one.name, one.subject, *run) for one in sequences for run in runs(one.labels))
+
+
+def _write_json(path: Path, value: Mapping[str, Any]) -> None:
+    path.write_text(json.dumps(value, indent=2) + "\n")
 
 
 def read_label_map(path: Path, corpus: str) -> dict[str, str]:

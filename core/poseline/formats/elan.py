@@ -15,6 +15,7 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from itertools import chain
 from typing import NamedTuple
+from urllib.parse import unquote
 from xml.etree import ElementTree
 from xml.sax.saxutils import escape, quoteattr
 
@@ -162,7 +163,13 @@ def read(data: bytes) -> Timeline:
                 score = scores.get(one.get("ANNOTATION_ID"), 1.0)
                 segments.append(TimelineSegment("", track, label, _at(times, one, 1), _at(times, one, 2), score))
     remark = next((one.text for one in root.iter("PROPERTY") if one.get("NAME") == _PROPERTY), None)
-    return assemble(read_about(remark) if remark else About(source=""), ranked(segments))
+    return assemble(read_about(remark) if remark else About(source=_medium(root)), ranked(segments))
+
+
+def _medium(root: ElementTree.Element) -> str:
+    """The name of the file that was annotated, where the header links one."""
+    linked = next((one.get("MEDIA_URL", "") for one in root.iter("MEDIA_DESCRIPTOR")), "")
+    return unquote(linked).rpartition("/")[2]
 
 
 def _at(times: Mapping[str | None, str | None], one: ElementTree.Element, side: int) -> float:

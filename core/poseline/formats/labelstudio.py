@@ -10,7 +10,7 @@ in the task's `meta`. Lost: `label_id` and `repetitions`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
 from msgspec import Struct
@@ -101,19 +101,30 @@ def _region(one: TimelineSegment, fps: float) -> _Region:
 
 
 def read(data: bytes, fps: float | None = None) -> Timeline:
-    """One task: its people's annotation where there is one, else its prediction. `fps` where the file was not ours."""
+    """The file's one task. `fps` where the file was not ours."""
+    found = read_all(data, lambda _: fps)
+    if len(found) != 1:
+        raise InputError(f"the file holds {len(found)} tasks, expected one")
+    return found[0]
+
+
+def read_all(data: bytes, rate: Callable[[str], float | None]) -> list[Timeline]:
+    """Every task: its people's annotation where there is one, else its prediction. rate: frames a second of a source, None
+    where only the file can know them."""
     try:
-        tasks = msgspec.json.decode(data, type=list[_Task])
-        if len(tasks) != 1:
-            raise InputError(f"the file holds {len(tasks)} tasks, expected one")
-        task = tasks[0]
-        results = [*task.annotations, *task.predictions]
-        remark = task.meta.poseline or About(source=_source(task), fps=fps)
-        raw = results[0].result if results else []
-        kinds = [(msgspec.json.decode(one, type=_Kind).type, one) for one in raw]
-        regions = [msgspec.json.decode(one, type=_Region) for kind, one in kinds if kind == "timelinelabels"]
+        return [_timeline(task, rate) for task in msgspec.json.decode(data, type=list[_Task])]
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise InputError(f"this is no export of Label Studio: {error}") from None
+
+
+def _timeline(task: _Task, rate: Callable[[str], float | None]) -> Timeline:
+    results = [*task.annotations, *task.predictions]
+    known = task.meta.poseline
+    fps = rate(known.source if known else _source(task))
+    raw = results[0].result if results else []
+    kinds = [(msgspec.json.decode(one, type=_Kind).type, one) for one in raw]
+    regions = [msgspec.json.decode(one, type=_Region) for kind, one in kinds if kind == "timelinelabels"]
+    remark = known or About(source=_source(task), fps=fps)
     return assemble(remark, tuple(_segments(regions, _rate(fps or remark.fps))))
 
 

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from poseline.codec import decode_request
 from poseline.errors import InputError
-from poseline.formats import arrays, kinect, mediapipe, mmpose, openpose, stream, trc
+from poseline.formats import arrays, captures, kinect, mediapipe, mmpose, openpose, stream, trc
 from poseline.formats.corpus import read_corpus
 from poseline.formats.reading import ReadOptions, read_bytes
 from poseline.keypoints import read_tracks
@@ -64,6 +64,7 @@ def _has(*names: str) -> Callable[[Path], bool]:
 POSE_FORMATS: dict[str, PoseFormat] = {
     "json": PoseFormat(_read_request, (".json",), _holds(r'"tracks"\s*:', r'"layout"\s*:')),
     "corpus": PoseFormat(_read_corpus, (".npz",), _has("seq_ptr")),
+    "capture": PoseFormat(captures.read, (".npz",), _has("capture")),
     "npz": PoseFormat(arrays.read, (".npz",), _has("joints", "keypoints")),
     "ndjson": PoseFormat(stream.read, (".ndjson", ".jsonl")),
     "openpose": PoseFormat(openpose.read, ("", ".json"), openpose.seems),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from importlib import import_module
 from typing import Any
 
@@ -38,10 +38,19 @@ def write_csv(timeline: Timeline) -> bytes:
 
 def read_csv(data: bytes) -> Timeline:
     """Columns may come in any order; only label, start and end are needed."""
+    return _of_one(_csv(data))
+
+
+def read_csvs(data: bytes) -> list[Timeline]:
+    """The same, of many recordings: a timeline for each `source`."""
+    return _of_each(_csv(data))
+
+
+def _csv(data: bytes) -> Iterator[Mapping[str, Any]]:
     try:
         rows = csv.DictReader(io.StringIO(data.decode("utf-8-sig"), newline=""), strict=True)
         _check_columns(rows.fieldnames or ())
-        return _timeline(rows)
+        yield from rows
     except (csv.Error, UnicodeDecodeError) as error:
         raise InputError(f"this is no CSV in UTF-8: {error}") from None
 
@@ -60,6 +69,19 @@ def write_parquet(timeline: Timeline) -> bytes:
 
 
 def read_parquet(data: bytes) -> Timeline:
+    rows, remark = _parquet(data)
+    found = _of_one(rows)
+    return found if remark is None else assemble(remark, found.segments)
+
+
+def read_parquets(data: bytes) -> list[Timeline]:
+    """A timeline for each `source`."""
+    rows, remark = _parquet(data)
+    return _of_each(rows) if rows or remark is None else [assemble(remark, ())]
+
+
+def _parquet(data: bytes) -> tuple[list[dict[str, Any]], About | None]:
+    """Rows, and what the metadata say of the recording."""
     pa, parquet = _pyarrow()
     try:
         table = parquet.read_table(io.BytesIO(data))
@@ -68,8 +90,7 @@ def read_parquet(data: bytes) -> Timeline:
     _check_columns(table.column_names)
     metadata: Mapping[bytes, bytes] = table.schema.metadata or {}
     remark = metadata.get(_METADATA)
-    found = _timeline(table.to_pylist())
-    return found if remark is None else assemble(read_about(remark), found.segments)
+    return table.to_pylist(), None if remark is None else read_about(remark)
 
 
 def _pyarrow() -> tuple[Any, Any]:
@@ -95,22 +116,36 @@ def _check_columns(names: Iterable[str]) -> None:
         raise InputError(f"the table lacks the column {', '.join(sorted(lacking))}")
 
 
-def _timeline(rows: Iterable[Mapping[str, Any]]) -> Timeline:
-    """Rows of one recording, in words (CSV) or typed (Parquet): an empty cell is an absent one."""
-    segments: list[TimelineSegment] = []
+def _of_one(rows: Iterable[Mapping[str, Any]]) -> Timeline:
+    found: list[TimelineSegment] = []
     remark: About | None = None
+    for n, said, segment in _read(rows):
+        if remark is not None and said != remark:
+            raise InputError(f"row {n} is of another recording than those before it ({said.source!r})")
+        remark = said
+        found.append(segment)
+    return assemble(remark or About(source=""), tuple(found))
+
+
+def _of_each(rows: Iterable[Mapping[str, Any]]) -> list[Timeline]:
+    """By source, in order of their first rows, which say what is known of them."""
+    found: dict[str, tuple[About, list[TimelineSegment]]] = {}
+    for _, said, segment in _read(rows):
+        found.setdefault(said.source, (said, []))[1].append(segment)
+    return [assemble(said, tuple(segments)) for said, segments in found.values()]
+
+
+def _read(rows: Iterable[Mapping[str, Any]]) -> Iterator[tuple[int, About, TimelineSegment]]:
+    """Rows in words (CSV) or typed (Parquet), counted from 1: an empty cell is an absent one."""
     for n, row in enumerate(rows, 1):
         cells = {name: cell for name, cell in row.items() if cell is not None and cell != ""}
         try:
-            found = _about(cells)
+            said = _about(cells)
             numbered = {"segment_id": f"s{n}", "track_id": "", "label": ""} | cells
-            segments.append(msgspec.convert(numbered, TimelineSegment, strict=False))
+            segment = msgspec.convert(numbered, TimelineSegment, strict=False)
         except msgspec.ValidationError as error:
             raise InputError(f"row {n}: {error}") from None
-        if remark is not None and found != remark:
-            raise InputError(f"row {n} is of another recording than those before it ({found.source!r})")
-        remark = found
-    return assemble(remark or About(source=""), tuple(segments))
+        yield n, said, segment
 
 
 def _about(cells: Mapping[str, Any]) -> About:

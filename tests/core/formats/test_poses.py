@@ -485,10 +485,12 @@ def test_formats_are_told_apart(tmp_path: Path) -> None:
     openpose_folder(tmp_path / "out", 25)
     np.savez(tmp_path / "corpus.npz", seq_ptr=[0], joints=[0])
     np.savez(tmp_path / "plain.npz", joints=[0])
+    np.savez(tmp_path / "capture.npz", capture=1)
     files = {
         "openpose": tmp_path / "out",
         "corpus": tmp_path / "corpus.npz",
         "npz": tmp_path / "plain.npz",
+        "capture": tmp_path / "capture.npz",
         "json": write(tmp_path / "r.json", {"tracks": [{"track_id": "p1", "keypoints": []}], "layout": "coco17"}),
         "mmpose": write(tmp_path / "m.json", MMPOSE["demo"](numbers(1, 1, 17, 3))),
         "mediapipe": write(tmp_path / "l.JSON", MEDIAPIPE["tasks"](world_landmarks())),
@@ -513,7 +515,7 @@ def test_videos_are_told_by_their_names_and_the_manual_lists_them() -> None:
 def test_what_cannot_be_told_names_the_candidates(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"could be json, openpose, mmpose, mediapipe, .*--input-format: json, corpus"):
         format_of(write(tmp_path / "x.json", {"a": 1}))
-    with pytest.raises(InputError, match=r"could be corpus, npz, but"):
+    with pytest.raises(InputError, match=r"could be corpus, capture, npz, but"):
         format_of(write(tmp_path / "x.npz", "no archive"))
     with pytest.raises(InputError, match=r"no format of poses has the suffix '\.bvh'; known: \.json, \.npz"):
         format_of(write(tmp_path / "x.bvh", ""))

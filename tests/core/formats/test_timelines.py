@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import io
 import json
 import sys
+from pathlib import Path
 from xml.etree import ElementTree
 
+import pyarrow
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from msgspec import structs
+from pyarrow import parquet
 
 from poseline.decoding import DecodingOptions
 from poseline.errors import InputError, MissingExtra
 from poseline.formats import activitynet, elan, labelstudio, tables, webvtt
-from poseline.formats.timelines import FORMATS, format_of, timeline_format
+from poseline.formats.timelines import FORMATS, format_of, format_within, read_timelines, timeline_format
 from poseline.protocol import DecodingChoice, FoundSegment, LocalizeResponse, ModelInfo
 from poseline.timeline import (
     Timeline,
@@ -228,6 +232,69 @@ def test_a_table_of_somebody_else() -> None:
         tables.read_csv(b"end,label,start\n2,wave,1\n3,wave,soon\n")
     with pytest.raises(InputError, match="another recording"):
         tables.read_csv(b"end,label,start,source\n2,wave,1,a\n3,wave,2,b\n")
+
+
+MANY = ("csv", "parquet", "activitynet", "labelstudio")
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_files_of_many_recordings(name: str, tmp_path: Path) -> None:
+    """Where a format has a place for them; any other holds one."""
+    first, second = timeline(SEGMENT, source="a.mp4"), timeline(SEGMENT, SEGMENT, source="b.mp4", fps=50.0)
+    path = tmp_path / f"labels{FORMATS[name].suffix}"
+    path.write_bytes(joined(name, first, second))
+    found = read_timelines(path, lambda source: {"a.mp4": 25.0, "b.mp4": 50.0}[source])
+    assert format_within(path) == name
+    told = [(one.source, len(one.segments)) for one in found]
+    assert told == ([("a.mp4", 1), ("b.mp4", 2)] if name in MANY else [("a.mp4", 1)])
+    assert all((one.start, one.end) == pytest.approx((1.25, 2.5), abs=0.021) for it in found for one in it.segments)
+
+
+def joined(name: str, first: Timeline, second: Timeline) -> bytes:
+    one, other = (FORMATS[name].write(each) for each in (first, second))
+    match name:
+        case "csv":
+            return one + other.partition(b"\r\n")[2]
+        case "labelstudio":
+            tasks = json.loads(one) + json.loads(other)
+            return json.dumps([{key: task[key] for key in ("data", "predictions")} for task in tasks]).encode()
+        case "activitynet":
+            return json.dumps({"results": json.loads(one)["results"] | json.loads(other)["results"]}).encode()
+        case "parquet":
+            tables = [parquet.read_table(io.BytesIO(each)) for each in (one, other)]
+            file = io.BytesIO()
+            parquet.write_table(pyarrow.concat_tables(tables), file)
+            return file.getvalue()
+    return one
+
+
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [
+        ("poses.json", '{"layout": "body16", "tracks": []}'),
+        ("notes.txt", "hello"),
+        ("frames.json", '[{"keypoints": []}]'),
+    ],
+)
+def test_what_holds_no_labels_is_told_apart(file: str, text: str, tmp_path: Path) -> None:
+    (tmp_path / file).write_text(text)
+    assert format_within(tmp_path / file) is None
+    with pytest.raises(InputError, match=f"{file} is in none of the formats of timelines"):
+        read_timelines(tmp_path / file, lambda _: None)
+
+
+def test_an_error_of_a_file_names_it(tmp_path: Path) -> None:
+    (tmp_path / "labels.csv").write_text("label,begin\nwave,1\n")
+    with pytest.raises(InputError, match=r"labels\.csv: the table lacks the column end, start"):
+        read_timelines(tmp_path / "labels.csv", lambda _: None)
+
+
+def test_elan_names_the_medium_that_it_links() -> None:
+    text = elan.write(timeline(SEGMENT, source="a b.mp4")).decode()
+    without = "".join(line for line in text.splitlines(keepends=True) if "<PROPERTY" not in line)
+    assert elan.read(without.encode()).source == "a b.mp4"
+    linked = without.replace('MEDIA_URL="./a b.mp4"', 'MEDIA_URL="file:///films/a%20b.mp4"')
+    assert elan.read(linked.encode()).source == "a b.mp4"
 
 
 def test_parquet_without_its_library_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
