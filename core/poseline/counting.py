@@ -5,7 +5,7 @@ segment's vectors. A repetition is one way there and back: a swing beyond half a
 mean, a Schmitt trigger, so that noise about the mean counts nothing. That alone would count any slow wandering, too. So the
 vectors must come back as well: at a lag of about one repetition they are more like themselves than vectors drawn at random,
 as YIN has it for the pitch of a voice (de Cheveigné & Kawahara, YIN, a fundamental frequency estimator for speech and music,
-JASA 111, 2002); else it is one action. Both limits were chosen on people who are in none of the figures (docs/results.md).
+JASA 111, 2002); else it is one action. Both limits were chosen on people of training (docs/results.md).
 
 Nothing is reckoned until a count is told of. A frame costs one product for the whole batch, every fourth frame of a track;
 what is kept of a track is its last half minute of such samples.

@@ -14,6 +14,7 @@ from poseline.errors import InputError
 from poseline.skeleton import BODY16
 from poseline_training.finetune import Finetuning, finetune
 from poseline_training.network.localizer import Localizer
+from poseline_training.results.counting import counting
 from poseline_training.results.figures import mean_of, rounded
 from poseline_training.results.measure import cpu_minutes, measure
 from poseline_training.results.networks import multiply_adds, parameters
@@ -337,3 +338,19 @@ def test_aims_and_what_look_ahead_wins_back(tmp_path: Path) -> None:
     assert told.endswith("| 0.800 | 0.700 | 0.500 | \N{EN DASH} | \N{EN DASH} | \N{EN DASH} |"), (
         "it starts nothing in time"
     )
+
+
+def test_counting_tells_who_how_far_off_and_what_real_segments_count_as() -> None:
+    figures = {"streams": 9, "mean_error": 0.05, "by_times": {"2 to 3": 0.1}, "within_one": 1.0, "largest_error": 2,
+               "single_wrong": 0.0}  # fmt: skip
+    page = counting(
+        {
+            "composed": {"test": {"shipped": figures}},
+            "video": {"file": "raise.mp4", "true": 4, "counted": {"shipped": 3}},
+            "real": {"utkinect: waveHands": {"seconds": 3.14, "counts": {"10": 1, "2": 5}}},
+        }
+    )
+    assert "**People of the test**, 9 streams" in page
+    assert "| shipped | 0.050 | 0.100 | 1.000 | 2 | 0.000 |" in page
+    assert "**`raise.mp4`**: 4 raises" in page
+    assert "| utkinect: waveHands | 6 | 3.1 | 2: 5, 10: 1 |" in page
