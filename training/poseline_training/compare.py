@@ -41,7 +41,7 @@ def compare(
     draws: Annotated[int, typer.Option(help="Of persons, for the interval.", min=100)] = 1000,
     json_: Annotated[Path | None, typer.Option("--json", help="Write the figures here.")] = None,
 ) -> None:
-    """Say which of two bundles is better on people whom neither has learnt from, and how sure that is. Worse exits with 1."""
+    """Say which of two bundles is better on people whom neither has learnt from, and how sure that is. Worse exits 1."""
     bundles = ModelBundle.open(old), ModelBundle.open(new)
     streams, classes = streamed(bundles, corpus, split, label_map)
     values = [headline(one) for one in streams]
