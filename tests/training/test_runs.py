@@ -27,6 +27,7 @@ from poseline_training.config import (
 )
 from poseline_training.export import export
 from poseline_training.finetune import Finetuning, finetune, finetuned
+from poseline_training.own import own_export
 from poseline_training.pretrain import pretrain, pretrained_weights
 from poseline_training.results.settings import ResultsSettings
 from poseline_training.runtime import open_scorer
@@ -252,3 +253,50 @@ def test_a_teacher_of_other_classes_is_refused(run: Path, tmp_path: Path) -> Non
     data = DataSettings(actor=ActorSettings(weight=1.0, streams=2, seconds=15), classes=("background", "walk"))
     with pytest.raises(InputError, match="has other classes than its pupil"):
         finetune(FinetuneSettings(**TINY | {"data": data}, teachers=(run,)), tmp_path)
+
+
+@pytest.fixture(scope="module")
+def own_run(bundle: ModelBundle, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Own classes on the tiny bundle's trunk."""
+    root = write_corpora(tmp_path_factory.mktemp("corpora"))
+    shutil.copy(root / "made_up" / "untrimmed_test.npz", root / "made_up" / "untrimmed_val.npz")
+    folder = tmp_path_factory.mktemp("runs") / "mine"
+    finetune(FinetuneSettings.model_validate(TINY | {"data": own_data(root / "made_up"), "trunk": bundle.path}), folder)
+    return folder
+
+
+def test_a_run_tells_all_that_its_export_needs(own_run: Path, bundle: ModelBundle, tmp_path: Path) -> None:
+    settings = own_export(own_run, "mine", "2", tmp_path / "models" / "mine-2", None)
+    (tmp_path / "models").mkdir()
+    made = export(settings)
+    manifest = made.manifest
+    assert (manifest.name, manifest.version, manifest.license) == ("mine", "2", "Apache-2.0")
+    assert manifest.classes == ("background", "wave", "punch")
+    assert manifest.metrics["sets"]["made_up"]["split"] == "untrimmed_test"
+    assert manifest.metrics["thresholds"]["wave"]["instances"] == 4
+    card = (made.path / "README.md").read_text()
+    assert "| punch | 8 | 4 | 4 |" in card
+    assert "| people | 4 | 2 | 2 |" in card
+    assert f"Training began at the trunk of tiny, version 1 (`{bundle.digest}`, Apache-2.0)" in card
+    (tmp_path / "photos").mkdir()
+    with pytest.raises(InputError, match="is there already and is no bundle"):
+        export(settings.model_copy(update={"output": tmp_path / "photos"}))
+
+
+def test_who_stands_on_research_is_research(own_run: Path, bundle: ModelBundle, tmp_path: Path) -> None:
+    shutil.copytree(bundle.path, tmp_path / "strict")
+    manifest = bundle.manifest.model_copy(update={"license": "LicenseRef-research", "research_only": True})
+    (tmp_path / "strict" / "manifest.json").write_text(manifest.model_dump_json())
+    run = tmp_path / "run"
+    shutil.copytree(own_run, run)
+    FinetuneSettings.load(own_run / "config.yaml", trunk=tmp_path / "strict").save(run / "config.yaml")
+    settings = own_export(run, "mine", "1", tmp_path / "mine", None)
+    assert (settings.license, settings.research_only) == ("LicenseRef-research", True)
+    with pytest.raises(InputError, match="for research alone"):
+        own_export(run, "mine", "1", tmp_path / "mine", "MIT")
+    FinetuneSettings.load(own_run / "config.yaml").model_copy(update={"trunk": None}).save(run / "config.yaml")
+    assert own_export(run, "mine", "1", tmp_path / "mine", "MIT").license == "MIT"
+    with pytest.raises(InputError, match="say --license"):
+        own_export(run, "mine", "1", tmp_path / "mine", None)
+    with pytest.raises(InputError, match="is no run"):
+        own_export(tmp_path, "mine", "1", tmp_path / "mine", None)

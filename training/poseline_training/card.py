@@ -17,6 +17,10 @@ from poseline_training.evaluate import StreamedSequence
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
+_CHOSEN = (
+    "Thresholds of each class, chosen on validation recordings by its F1@50 there (smoothed over neighbouring thresholds; a "
+    "class shown less than five times, or that gains nothing, keeps those of all):"
+)
 _COLUMNS = (
     ("frame acc.", lambda m: m["frame_accuracy"]),
     ("macro F1", lambda m: m["frame_macro_f1"]),
@@ -65,10 +69,7 @@ def _text(settings: ExportSettings, bundle: ModelBundle, parameters: int) -> str
         operation += f' Where the best class scores less than {manifest.unknown_below:.2g}, the answer is "unknown".'
     method = (
         "Every sequence went through the online path; events are those that the service sends, with its one decoder. "
-        "All classes open. Fractions. These recordings of people unseen in training were read while architectures and "
-        "earlier versions were compared: development data, not a blind test. The headline is the real untrimmed "
-        "recordings; in stitched streams (`stitched_…`) the actions are real, but their order, borders and background are "
-        "made up. One training: docs/results.md has another seed of it, and how far the two differ."
+        f"All classes open. Fractions. {settings.caveat}"
     )
     parts = [
         f"# {manifest.name} (version {manifest.version})",
@@ -78,6 +79,7 @@ def _text(settings: ExportSettings, bundle: ModelBundle, parameters: int) -> str
         ability,
         f"{parameters / 1e6:.2f} M parameters; {manifest.state.bytes_per_stream / 1024:.1f} KiB of state per person.",
         operation,
+        *([_chosen_table(chosen)] if (chosen := manifest.metrics.get("thresholds")) else []),
         "## Data",
         settings.data_notes.strip(),
         "## Measured",
@@ -92,6 +94,22 @@ def _text(settings: ExportSettings, bundle: ModelBundle, parameters: int) -> str
         parts += ["## What it bears", _robustness_table(bent)]
     parts += ["## Intended use and limits", settings.limits.strip()]
     return "\n\n".join(parts) + "\n"
+
+
+def _chosen_table(chosen: dict[str, Any]) -> str:
+    """Every class' thresholds, and what they are worth on the validation recordings on which they were chosen."""
+    lines = [
+        _CHOSEN,
+        "",
+        "| class | instances | opens | closes | F1@50 at those of all | at its own |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name, one in chosen.items():
+        own = one["thresholds"]
+        borders = ("as all", "as all") if own is None else (f"{own['min_score']:.2g}", f"{own['off_score']:.2g}")
+        figures = ("" if one[key] is None else f"{one[key]:.3f}" for key in ("f1_shared", "f1"))
+        lines.append(f"| {name} | {one['instances']} | {' | '.join((*borders, *figures))} |")
+    return "\n".join(lines)
 
 
 def _look_ahead(manifest: ModelManifest) -> str:

@@ -58,7 +58,7 @@ def finetune(
             "what to train on is not said: --corpus FOLDER, as poseline corpus build makes it, or --config"
         )
     _quiet()
-    trunk = None if from_ is None else bundle_at(from_).path
+    trunk = None if from_ is None else bundle_at(from_).path.resolve()
     data = None if corpus is None else own_data(corpus)
     settings = FinetuneSettings.load(config, steps=steps, seed=seed, trunk=trunk, data=data)
     run(settings, output or Path("runs") / (config.stem if corpus is None else corpus.resolve().name), resume)
@@ -112,14 +112,33 @@ def evaluate(
 
 
 def export(
-    config: Config,
-    run: Annotated[Path | None, typer.Option(help="Finetuning run, instead of the YAML's.")] = None,
-    output: Annotated[Path | None, typer.Option(help="Bundle folder, instead of the YAML's.")] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="YAML that says all of it; else --run and --name.", exists=True)
+    ] = None,
+    run: Annotated[Path | None, typer.Option(help="Finetuning run, instead of the YAML's.", exists=True)] = None,
+    name: Annotated[str | None, typer.Option(help="The model's name, instead of the YAML's.")] = None,
+    version: Annotated[str | None, typer.Option(help="The model's version, instead of the YAML's.")] = None,
+    license: Annotated[str | None, typer.Option(help="Licence of the weights, instead of the YAML's.")] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="Bundle folder, instead of the YAML's or models/<name>-<version>.")
+    ] = None,
 ) -> None:
-    """Make a bundle from a finetuning run: graphs, manifest, golden samples, model card; checked against torch."""
-    from poseline_training.export import export as make
+    """Make a bundle from a finetuning run: graphs, manifest, golden samples, model card; checked against torch.
 
-    bundle = make(ExportSettings.load(config, run=run, output=output))
+    Without a YAML the run tells its classes, its licence and its corpus; thresholds of each class are chosen on validation.
+    """
+    from poseline_training.export import export as make
+    from poseline_training.own import own_export
+
+    if config is not None:
+        said = {"run": run, "name": name, "version": version, "license": license, "output": output}
+        settings = ExportSettings.load(config, **said)
+    elif run is None or name is None:
+        raise InputError("what to export is not said: --run with --name, or --config")
+    else:
+        version = version or "1"
+        settings = own_export(run, name, version, output or Path("models") / f"{name}-{version}", license)
+    bundle = make(settings)
     Console().print(f"{bundle.path}  {bundle.digest}")
 
 

@@ -198,6 +198,15 @@ class EvaluationSet(Settings):
     split: str
 
 
+DEVELOPED = (
+    "These recordings of people unseen in training were read while architectures and earlier versions were compared: "
+    "development data, not a blind test. The headline is the real untrimmed recordings; in stitched streams (`stitched_…`) "
+    "the actions are real, but their order, borders and background are made up. One training: docs/results.md has another "
+    "seed of it, and how far the two differ."
+)
+"""Of figures on the sets with which Poseline itself was developed."""
+
+
 class ExportSettings(Settings):
     """A bundle from a finetuning run, with its model card.
 
@@ -206,6 +215,7 @@ class ExportSettings(Settings):
     twin: a finished run with body `centred_u` and the same classes, which becomes the bundle's network for mode `offline`.
     temperature, twin_temperature: what the classes' logits are divided by, as fitted on people held out
     (`temperature.fit_temperature`). decoding, unknown_below: as in the manifest.
+    choose: validation sets on which each class' thresholds are chosen (`thresholds`). caveat: of the figures.
     robustness: sets that are bent in every way the model claims to bear.
     """
 
@@ -226,6 +236,8 @@ class ExportSettings(Settings):
     license_text: str
     data_notes: str = ""
     limits: str = ""
+    caveat: str = DEVELOPED
     data: DataSettings = DataSettings()
+    choose: tuple[EvaluationSet, ...] = ()
     evaluate: tuple[EvaluationSet, ...] = ()
     robustness: tuple[EvaluationSet, ...] = ()

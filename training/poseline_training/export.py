@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import shutil
 import warnings
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 
 from poseline.actor import perform
 from poseline.bundle import GOLDEN, ModelBundle, file_digest
+from poseline.decoding import DecodingOptions
 from poseline.errors import BundleError, InputError
 from poseline.formats.corpus import LabelledSequence, read_corpus
 from poseline.manifest import ModelManifest, WholeSpec
@@ -37,6 +39,7 @@ from poseline_training.network.localizer import Localizer
 from poseline_training.network.steps import deployed
 from poseline_training.robustness import robustness
 from poseline_training.runtime import open_scorer, open_whole
+from poseline_training.thresholds import choose_thresholds
 from poseline_training.weights import WEIGHTS, write_weights
 
 PARITY, WHOLE_PARITY = 1e-5, 1e-4
@@ -51,6 +54,8 @@ _PICTURES: dict[str, Any] = {"dims": (2, 3), "spaces": SPACES}
 
 def export(settings: ExportSettings) -> ModelBundle:
     """Make the bundle beside its place and put it there when it has proved itself: a failed export harms no old one."""
+    if settings.output.exists() and not (settings.output / "manifest.json").exists():
+        raise InputError(f"{settings.output} is there already and is no bundle; name another folder", param="output")
     beside = settings.output.with_name(f".{settings.output.name}.new")
     shutil.rmtree(beside, ignore_errors=True)
     try:
@@ -66,8 +71,9 @@ def _make(settings: ExportSettings) -> None:
     network, classes = finetuned(settings.run)
     twin = None if settings.twin is None else _twin(settings.twin, classes)
     bundle = write_bundle(network, classes, settings, Console(stderr=True), twin)
+    bundle, chosen = _choose(settings, bundle)
     streamed = _stream(settings, bundle)
-    metrics = _measure(settings, bundle, streamed)
+    metrics = _measure(settings, bundle, streamed) | chosen
     _save(bundle.manifest.model_copy(update={"metrics": metrics}), settings.output)
     bundle = ModelBundle.open(settings.output)
     write_card(settings, bundle, streamed, sum(p.numel() for p in network.parameters()))
@@ -234,6 +240,19 @@ def _manifest(
         unknown_below=settings.unknown_below,
         files={name: file_digest(settings.output / name) for name in files},
     )
+
+
+def _choose(settings: ExportSettings, bundle: ModelBundle) -> tuple[ModelBundle, dict[str, Any]]:
+    """The bundle with thresholds of single classes, and what the metrics shall say of them: `thresholds`."""
+    if not settings.choose:
+        return bundle, {}
+    recordings = [sequence for one in settings.choose for sequence in _sequences(settings, one)]
+    chosen = choose_thresholds(bundle.manifest, open_scorer(bundle), recordings, settings.data.label_map)
+    own = {name: one.thresholds.model_dump() for name, one in chosen.items() if one.thresholds}
+    decoding = DecodingOptions.model_validate(bundle.manifest.decoding.model_dump() | {"thresholds": own})
+    _save(bundle.manifest.model_copy(update={"decoding": decoding}), settings.output)
+    told = {name: asdict(one) | {"thresholds": own.get(name)} for name, one in chosen.items()}
+    return ModelBundle.open(settings.output), {"thresholds": told}
 
 
 def _save(manifest: ModelManifest, folder: Path) -> None:
