@@ -67,7 +67,7 @@ def _licence(
     if trunk and trunk.manifest.research_only:
         if license is not None:
             raise InputError(
-                f"{trunk.manifest.name} is for research alone ({trunk.manifest.license}), and so is what stands on its trunk",
+                f"{trunk.manifest.name} is for research alone ({trunk.manifest.license}), and so is what stands on it",
                 param="license",
             )
         license = trunk.manifest.license
