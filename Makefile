@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 
 SOAK_SECONDS ?= 600
 
-.PHONY: setup serve pose test check bench soak fuzz demo reproduce screenshots clean
+.PHONY: setup serve pose test check bench soak fuzz demo tutorial reproduce screenshots clean
 
 setup: $(VENV)/.ready          ## .venv with every extra that development needs
 serve: $(SERVE)/.ready         ## the server with the default model, on http://127.0.0.1:8000
@@ -52,6 +52,9 @@ fuzz: $(VENV)/.ready           ## SEED=0: 100 000 messages of all that is wrong,
 
 demo: $(VENV)/.ready           ## train on the scripted actor from nothing, export, serve, localize
 	scripts/demo.sh $(BIN)
+
+tutorial: $(VENV)/.ready       ## docs/tutorial.md as it stands: own actions, from recordings to a served model, in ten minutes
+	POSELINE_TUTORIAL=1 $(BIN)/python -m pytest -q tests/e2e/test_tutorial.py
 
 reproduce: $(VENV)/.ready      ## RUN=name: train a row of docs/results.md again and show it beside the kept one
 	$(BIN)/poseline reproduce $(RUN)

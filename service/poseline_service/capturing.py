@@ -40,6 +40,8 @@ _SHORTEST_SECONDS = 1.0
 _FRAME_BYTES = 16 * 4 * 4 + 150
 """Of a frame that is gathered: a pose, and Python around it."""
 _SWEEP_SECONDS = 60.0
+_SPARE = 0.95
+"""Share of the disk's bytes that is left where there were too many: a full folder is not to be looked through every time."""
 _PART, _WHOLE = ".part", ".npz"
 _PART_SECONDS = 3600.0
 """Age at which a file that was begun is nobody's any more: a server was killed over it."""
@@ -132,15 +134,18 @@ class Captures:
 
     def _sweep(self) -> None:
         """Remove what is too old, and the oldest where there is too much; another server may write here, too."""
-        now, total = time.time(), 0
-        for path, modified, size in sorted(_files(self._folder), key=lambda one: -one[1]):  # newest first
+        files, now, total = _files(self._folder), time.time(), 0
+        most = self._settings.capture_bytes
+        if sum(size for *_, size in files) > most:
+            most *= _SPARE
+        for path, modified, size in sorted(files, key=lambda one: -one[1]):  # newest first
             age = now - modified
             if path.suffix == _PART:
                 if age > _PART_SECONDS:
                     path.unlink(missing_ok=True)
                 continue
             total += size
-            if age > self._settings.capture_days * 86_400 or total > self._settings.capture_bytes:
+            if age > self._settings.capture_days * 86_400 or total > most:
                 path.unlink(missing_ok=True)
                 total -= size
         self._bytes = total

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from made_up import NATIVE, frames_of
 from poseline import protocol
+from poseline.bundle import find_bundle
 from poseline.client import StreamClient
 from poseline.codec import CODECS, JSON, MSGPACK, Codec
+from poseline.decoding import DecodingOptions
 from poseline.protocol import Frame, SegmentFinal, SegmentRetracted, SegmentStarted, SessionUpdated, StreamOptions
+from poseline_service.options import SessionOptions
 from servers import PATIENCE, ServerProcess
 
 Change = dict[str, Any]
@@ -213,3 +217,16 @@ async def test_an_update_without_options_ends_nothing(server: ServerProcess, sai
         await client.send(FRAMES[:60])
         await client.close()
         assert isinstance([message async for message in client][-1], protocol.SessionClosed)
+
+
+def test_thresholds_of_single_classes_are_told_until_the_client_has_its_own(models: Path) -> None:
+    manifest = find_bundle(models).manifest
+    own = {"wave": {"min_score": 0.9, "off_score": 0.6}}
+    decoding = DecodingOptions.model_validate(manifest.decoding.model_dump() | {"thresholds": own})
+    options = SessionOptions(StreamOptions(), manifest.model_copy(update={"decoding": decoding}))
+    assert options.effective()["thresholds"] == own
+    assert options.of_track.decoding.thresholds["wave"].min_score == 0.9
+    changed = options.changed({"min_score": 0.7})
+    assert "thresholds" not in changed.effective()
+    assert changed.effective()["min_score"] == 0.7
+    assert changed.changed({"min_score": None}).effective()["thresholds"] == own

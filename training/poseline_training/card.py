@@ -19,7 +19,7 @@ import matplotlib.pyplot as plt
 
 _CHOSEN = (
     "Thresholds of each class, chosen on validation recordings by its F1@50 there (smoothed over neighbouring thresholds; a "
-    "class shown less than five times, or that gains nothing, keeps those of all):"
+    "class shown less than ten times, or that gains nothing, keeps those of all):"
 )
 _COLUMNS = (
     ("frame acc.", lambda m: m["frame_accuracy"]),

@@ -17,6 +17,7 @@ _WITHOUT_TEST = (
     "**Nobody was left for a test**: these are the validation people, on whom the thresholds were chosen, so figures are "
     "better than they would be on others."
 )
+_UNMEASURED = "**Nobody was left to measure on**: nothing is known of how well it does."
 _LIMITS = """\
 - For people, actions and cameras like those of the recordings above. Motion that none of them shows may be taken for one of
   the classes: have such motion recorded, without labels, before you trust it (`--unlabelled background`).
@@ -42,7 +43,7 @@ def own_export(run: Path, name: str, version: str, output: Path, license: str | 
         look_ahead=settings.network.look_aheads[0],
         data_notes=_notes(settings, sets, trunk),
         limits=_LIMITS,
-        caveat=_CAVEAT if test else _WITHOUT_TEST,
+        caveat=_CAVEAT if test else _WITHOUT_TEST if val else _UNMEASURED,
         data=settings.data,
         choose=val,
         evaluate=test or val,
@@ -67,7 +68,7 @@ def _licence(
     if trunk and trunk.manifest.research_only:
         if license is not None:
             raise InputError(
-                f"{trunk.manifest.name} is for research alone ({trunk.manifest.license}), and so is what stands on its trunk",
+                f"{trunk.manifest.name} is for research alone ({trunk.manifest.license}), and so is what stands on it",
                 param="license",
             )
         license = trunk.manifest.license
