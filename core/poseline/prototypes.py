@@ -27,8 +27,8 @@ from poseline.stepping import StepScorer
 FOLDER = "enrolled"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 _STILL = 30
-"""Frames for which the first pose is held before a recording begins: a network that has seen nothing yet says other
-things."""
+"""Frames for which the first pose is held before a recording and the last one after it. A network that has seen nothing yet
+says other things; and a clip that is all action shows in this way what it is not: somebody who stands still."""
 
 
 class Shown(Struct, frozen=True):
@@ -70,8 +70,8 @@ def _example(bundle: ModelBundle, scorer: StepScorer, n: int, shown: Shown) -> E
     if any(frame.first for frame in frames[1:]):
         raise InputError(f"example {n} has a gap in its time", param=f"examples.{n}")
     late = manifest.look_ahead  # frames by which a vector is about an earlier frame
-    held = [frames[0].pose] * _STILL + [frame.pose for frame in frames] + [frames[-1].pose] * late
-    vectors = scorer.replay(np.stack(held)[None]).vectors[0, _STILL + late :]
+    held = [frames[0].pose] * _STILL + [frame.pose for frame in frames] + [frames[-1].pose] * (_STILL + late)
+    vectors = scorer.replay(np.stack(held)[None]).vectors[0, late:]
     times = np.array([frame.t for frame in frames])
     start, end = (times[0], times[-1] + 1 / manifest.fps)
     first = times[0] if shown.start is None else shown.start
@@ -79,7 +79,7 @@ def _example(bundle: ModelBundle, scorer: StepScorer, n: int, shown: Shown) -> E
     if not start - 0.5 <= first < stop <= end + 0.5:
         what = f"example {n} is marked from {first:g} to {stop:g} s, its recording lasts from {start:g} to {end:g}"
         raise InputError(what, param=f"examples.{n}")
-    marked = np.flatnonzero((times >= first - 1e-6) & (times < stop - 1e-6))
+    marked = np.flatnonzero((times >= first - 1e-6) & (times < stop - 1e-6)) + _STILL
     if not len(marked):
         raise InputError(f"example {n} marks no frame", param=f"examples.{n}")
     return Example(vectors, int(marked[0]), int(marked[-1]) + 1)
