@@ -78,7 +78,7 @@ class RepetitionCounter:
         found = repetitions(self._recall(slot, kept, stop))
         return found if found == 1 else round(found * (stop - first) / (stop - kept))
 
-    def _recall(self, slot: int, first: int, stop: int) -> Floats:
+    def _recall(self, slot: int, first: int, stop: int) -> NDArray[np.float64]:
         return self._ring[slot, np.arange(first, stop) % _SAMPLES].astype(np.float64)
 
     def save(self, slot: int, frames: int, since: int) -> bytes:
@@ -102,7 +102,7 @@ def _sample(frame: int) -> int:
     return -(-frame // _EVERY)
 
 
-def repetitions(samples: Floats) -> int:
+def repetitions(samples: NDArray[np.float64]) -> int:
     """How often what was sampled evenly, (T, D), was repeated; 1 where nothing comes back."""
     if not np.isfinite(samples).all():  # larger than a half can hold: nothing that a network of ours says
         return 1
@@ -115,7 +115,7 @@ def repetitions(samples: Floats) -> int:
     return found if min(distances(centred, range(first, last + 1))) <= _RETURN else 1
 
 
-def there_and_back(centred: Floats) -> int:
+def there_and_back(centred: NDArray[np.float64]) -> int:
     """Swings to both sides along the first principal component of (T, D), whose mean is 0."""
     _, axes = np.linalg.eigh(centred.T @ centred)
     along = np.convolve(centred @ axes[:, -1], np.full(_SMOOTH, 1 / _SMOOTH), "same")
@@ -125,7 +125,7 @@ def there_and_back(centred: Floats) -> int:
     return (1 + int(np.count_nonzero(np.diff(sides)))) // 2  # runs on one side, then on the other
 
 
-def distances(centred: Floats, lags: Iterable[int]) -> list[float]:
+def distances(centred: NDArray[np.float64], lags: Iterable[int]) -> list[float]:
     """Mean squared distance of samples so far apart, as a share of what independent ones would have: (T, D), lags < T."""
     energy = np.concatenate([[0.0], np.cumsum((centred**2).sum(axis=1))])
     T = len(centred)
