@@ -60,7 +60,8 @@ def test_the_better_of_two_bundles_is_named(tmp_path: Path, capsys: pytest.Captu
 
 
 def test_an_interval_that_holds_zero_decides_nothing() -> None:
-    assert verdict(Interval(0.02, 0.01, 0.03)) == "better"
-    assert verdict(Interval(-0.02, -0.03, -0.01)) == "worse"
-    assert verdict(Interval(0.02, -0.01, 0.05)) == "no difference shown"
-    assert verdict(Interval(0.02, float("nan"), float("nan"))) == "no difference shown"
+    assert verdict(Interval(0.02, 0.01, 0.03), 2) == "better"
+    assert verdict(Interval(-0.02, -0.03, -0.01), 2) == "worse"
+    assert verdict(Interval(0.02, -0.01, 0.05), 9) == "no difference shown"
+    assert verdict(Interval(0.02, float("nan"), float("nan")), 9) == "no difference shown"
+    assert verdict(Interval(0.02, 0.02, 0.02), 1) == "no difference shown", "one person has no interval"
