@@ -109,4 +109,4 @@ def _tell(bundles: Sequence[ModelBundle], values: Sequence[dict[str, float]], fo
 
 
 def _number(value: float, sign: str) -> str:
-    return f"{value:{sign}.3f}" if np.isfinite(value) else "–"
+    return f"{value:{sign}.3f}" if np.isfinite(value) else "-"
