@@ -127,7 +127,7 @@ def write_truth(root: Path, bundle: ModelBundle) -> Path:
     folder = root / "truth"
     folder.mkdir()
     poses = np.stack([motion(np.random.default_rng(n), 200) for n in range(4)])
-    labels = open_scorer(bundle).replay(poses)[0].argmax(-1)
+    labels = open_scorer(bundle).replay(poses).scores.argmax(-1)
     np.savez(
         folder / "untrimmed_test.npz",
         joints=poses[..., :3].reshape(-1, 16, 3),
