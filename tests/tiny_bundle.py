@@ -74,8 +74,8 @@ def _write_golden(path: Path, manifest: ModelManifest, rng: np.random.Generator)
 
     poses = np.concatenate([motion(rng, 40)[None] for _ in range(3)])
     draft = ModelBundle(path, manifest, "")
-    scores, boundaries = StepScorer(manifest.state, LevelGraphs(draft), 3).replay(poses)
-    np.savez(path / GOLDEN, poses=poses, scores=scores, boundaries=boundaries)
+    answer = StepScorer(manifest.state, LevelGraphs(draft), 3).replay(poses)
+    np.savez(path / GOLDEN, poses=poses, **answer._asdict())
 
 
 def motion(rng: np.random.Generator, frames: int) -> np.ndarray:
@@ -100,6 +100,7 @@ def _fast(rng: np.random.Generator) -> tuple[list, list, list, list]:
         helper.make_node("MatMul", ["rows", "w_rows"], ["from_rows"]),
         helper.make_node("Add", ["from_joints", "from_rows"], ["mixed"]),
         helper.make_node("Tanh", ["mixed"], ["new_rows"]),
+        helper.make_node("Identity", ["new_rows"], ["vectors"]),
         helper.make_node("MatMul", ["new_rows", "w_scores"], ["logits"]),
         helper.make_node("Softmax", ["logits"], ["scores"], axis=1),
         helper.make_node("MatMul", ["new_rows", "w_boundaries"], ["boundary_logits"]),
@@ -109,6 +110,7 @@ def _fast(rng: np.random.Generator) -> tuple[list, list, list, list]:
     outputs = [
         _tensor("scores", ["B", len(CLASSES)]),
         _tensor("boundaries", ["B", 2]),
+        _tensor("vectors", ["B", WIDTH]),
         _tensor("new_rows", ["B", WIDTH]),
     ]
     return nodes, inputs, outputs, _constants(constants)

@@ -35,7 +35,7 @@ MANIFEST = ModelManifest(
 def add_up(level: str, feeds: dict[str, Any]) -> Sequence[Any]:
     """A network whose state is the sum of all that it saw, and whose scores are that sum."""
     total = feeds["rows"] + feeds["joints"][:, :1, 0]
-    return np.concatenate([total, -total], axis=1), np.zeros((len(total), 2), np.float32), total
+    return np.concatenate([total, -total], axis=1), np.zeros((len(total), 2), np.float32), total, total
 
 
 class ToldExecutor(Executor):

@@ -17,18 +17,20 @@ from poseline.errors import BundleError, UnknownModel
 from poseline.manifest import ModelManifest
 from poseline.skeleton import Floats
 
-GOLDEN = "golden.npz"
+GOLDEN, BANK = "golden.npz", "bank.npz"
 GOLDEN_TOLERANCE = 1e-4
 """Largest difference in a score that other hardware may make; the workshop itself asserts 1e-5."""
 
 
 @dataclass(frozen=True)
 class GoldenSamples:
-    """poses (N, T, 16, 4) native; scores (N, T, 1 + K); boundaries (N, T, 2). whole_…: the twin's, where there is one."""
+    """poses (N, T, 16, 4) native; scores (N, T, 1 + K); boundaries (N, T, 2); vectors (N, T, D). whole_…: the twin's, where
+    there is one."""
 
     poses: Floats
     scores: Floats
     boundaries: Floats
+    vectors: Floats
     whole_scores: Floats | None = None
     whole_boundaries: Floats | None = None
 
@@ -69,6 +71,13 @@ class ModelBundle:
     def graph(self, level: str) -> Path:
         """The graph file of a level."""
         return self.path / next(one.graph for one in self.manifest.state.levels if one.name == level)
+
+    def bank(self) -> Floats | None:
+        """Vectors (N, D) of what else there is, for whoever enrols a class; None where the bundle has none."""
+        if BANK not in self.manifest.files:
+            return None
+        with np.load(self.path / BANK, allow_pickle=False) as arrays:
+            return arrays["vectors"].astype(np.float32)
 
     def golden(self) -> GoldenSamples:
         with np.load(self.path / GOLDEN, allow_pickle=False) as arrays:

@@ -16,6 +16,7 @@ import msgspec
 from poseline.errors import BadNumber, InputError, MalformedMessage, UnknownMessage
 from poseline.protocol import (
     ClientMessage,
+    EnrolRequest,
     Keypoints,
     LocalizeRequest,
     LocalizeResponse,
@@ -45,6 +46,7 @@ class Codec:
         self._client: _Decoder[ClientMessage] = library.Decoder(ClientMessage)
         self._server: _Decoder[ServerMessage] = library.Decoder(ServerMessage)
         self._request: _Decoder[LocalizeRequest] = library.Decoder(LocalizeRequest)
+        self._enrolment: _Decoder[EnrolRequest] = library.Decoder(EnrolRequest)
         self._response: _Decoder[LocalizeResponse] = library.Decoder(LocalizeResponse)
         self._keypoints: _Decoder[list[Keypoints]] = library.Decoder(list[Keypoints])
         self._fields: _Decoder[dict[str, msgspec.Raw]] = library.Decoder(dict[str, msgspec.Raw])
@@ -64,6 +66,10 @@ class Codec:
     def decode_request(self, data: Bytes) -> LocalizeRequest:
         """The body of `POST /v1/localize`. Raises MalformedMessage, BadNumber."""
         return _decode(self._request, data, malformed=self._malformed)
+
+    def decode_enrolment(self, data: Bytes) -> EnrolRequest:
+        """The body of `POST /v1/models/{name}/prototypes`. Raises MalformedMessage, BadNumber."""
+        return _decode(self._enrolment, data, malformed=self._malformed)
 
     def decode_response(self, data: bytes) -> LocalizeResponse:
         """Its answer. Raises MalformedMessage, BadNumber."""

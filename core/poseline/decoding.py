@@ -129,18 +129,20 @@ class Decision:
     forced: Forced = "none"
 
 
-class DecoderState(Struct, frozen=True):
-    """What one slot holds, to travel: options are its owner's affair."""
+class DecoderState(Struct, frozen=True, omit_defaults=True):
+    """What one slot holds, to travel: options are its owner's affair. enrolled: names of those of its classes that the model
+    was not trained for, which may stand elsewhere where it travels to."""
 
     t: int
     keys: int
     boundaries: bytes
     classes: list[int]
     regions: bytes
+    enrolled: dict[int, str] = {}
 
 
 class SegmentDecoder:
-    """The decoder of up to `slots` tracks. classes: number of classes without background."""
+    """The decoder of up to `slots` tracks. classes: number of classes without background, at the most."""
 
     def __init__(self, slots: int, classes: int, fps: float = 30.0) -> None:
         self.fps = fps
@@ -204,16 +206,17 @@ class SegmentDecoder:
     def push(self, slots: NDArray[np.int64], scores: Floats, boundaries: Floats) -> list[tuple[int, Decision]]:
         """One frame of each of the (distinct) slots → decisions, each with its row.
 
-        scores (B, 1 + K) with background first, boundaries (B, 2) = start and end probability. What is decided of one
-        track comes in order; the order of tracks means nothing.
+        scores (B, 1 + K) with background first, of as many classes as have ever answered, boundaries (B, 2) = start and end
+        probability. What is decided of one track comes in order; the order of tracks means nothing.
         """
         t = self._t[slots]
         self._t[slots] = t + 1
         self._boundaries[slots, t % _MEMORY] = boundaries
-        above = scores[:, 1:] >= (self._off if self._uneven else self._off[:, :1])[slots]
+        K = scores.shape[1] - 1
+        above = scores[:, 1:] >= (self._off[:, :K] if self._uneven else self._off[:, :1])[slots]
         if self._choosy:
-            above &= self._allowed[slots]
-        rows, k = np.nonzero(above | self._active[slots])
+            above &= self._allowed[:, :K][slots]
+        rows, k = np.nonzero(above | self._active[:, :K][slots])
         if not len(rows):
             return []
         peaks = self._peaks(slots, t)

@@ -212,3 +212,15 @@ class Draining(Overloaded):
 
 class EngineFailure(PoselineError):
     code = "internal"
+
+
+class TooManyClasses(PoselineError):
+    """All places for enrolled classes are taken."""
+
+    code = "too_many_classes"
+
+
+class EnrolmentUnavailable(InputError):
+    """The bundle has no bank, so nothing can be told from everything else."""
+
+    code = "enrolment_unavailable"

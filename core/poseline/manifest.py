@@ -100,7 +100,7 @@ class ModelManifest(_Frozen):
     files: file name → sha256 of every other file of the bundle.
     """
 
-    format_version: Literal[1] = 1
+    format_version: Literal[2] = 2
     name: str
     version: str
     description: str = ""

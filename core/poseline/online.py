@@ -20,7 +20,8 @@ import numpy as np
 from msgspec import DecodeError, Struct, msgpack
 
 from poseline.decoding import DecoderState, DecodingOptions
-from poseline.errors import EngineFailure, InputError, StateError, UnitUnknown
+from poseline.enrolment import Vocabulary
+from poseline.errors import EngineFailure, StateError, UnitUnknown
 from poseline.manifest import ModelManifest
 from poseline.pose import NATIVE, Coordinates, PoseConverter, PoseFrame, PoseSequence
 from poseline.resampling import FrameGrid, GridFrame, GridState
@@ -47,15 +48,6 @@ def open_converter(manifest: ModelManifest, layout: SkeletonLayout, coordinates:
     return PoseConverter(layout, coordinates, manifest.native)
 
 
-def class_mask(manifest: ModelManifest, classes: Sequence[str] | None) -> Flags | None:
-    """(K,) which classes may be decided. Raises InputError for a class that the model lacks."""
-    if classes is None:
-        return None
-    if unknown := set(classes) - set(manifest.classes[1:]):
-        raise InputError(f"model {manifest.name} has no class {', '.join(sorted(unknown))}", param="options.classes")
-    return np.array([name in classes for name in manifest.classes[1:]])
-
-
 class SlotState(Struct, frozen=True, omit_defaults=True):
     """All that a slot holds of its track, to travel: state rows and their clock, start of the span, decoder. And, where the
     network looks ahead: how many of its answers are to be silent, and the last pose."""
@@ -69,14 +61,16 @@ class SlotState(Struct, frozen=True, omit_defaults=True):
 
 
 class OnlineLocalizer:
-    """Many tracks, scored and decoded side by side. `scorer` belongs to it from here on."""
+    """Many tracks, scored and decoded side by side. `scorer` belongs to it from here on. vocabulary: the classes that
+    answer, where there are others than the model's own."""
 
-    def __init__(self, manifest: ModelManifest, scorer: StepScorer) -> None:
+    def __init__(self, manifest: ModelManifest, scorer: StepScorer, vocabulary: Vocabulary | None = None) -> None:
         self.manifest = manifest
         self.scorer = scorer
         slots = scorer.pool.slots
         self._look_ahead = manifest.look_ahead
-        self._spans = SpanDecoder(manifest, slots, manifest.look_ahead)
+        self.vocabulary = vocabulary or Vocabulary(manifest)
+        self._spans = SpanDecoder(self.vocabulary, slots, manifest.look_ahead)
         self._poses = np.zeros((slots if manifest.look_ahead else 0, len(manifest.native.joints), 4), np.float32)
         """The newest pose of each slot, where one may have to be held."""
 
@@ -103,7 +97,8 @@ class OnlineLocalizer:
                 self.scorer.restart(slot)
                 self._spans.begin(slot, frame.t)
         poses = np.concatenate([frame.pose for frame in frames]).reshape(len(frames), -1, 4)
-        scores, boundaries = self.scorer.step(slots, poses)
+        scores, boundaries, vectors = self.scorer.step(slots, poses)
+        scores = self.vocabulary.answer(scores, vectors)
         if self._look_ahead:
             self._poses[slots] = poses
         step = self._spans.push(slots, [frame.t for frame in frames], scores, boundaries)
@@ -114,7 +109,10 @@ class OnlineLocalizer:
         nothing had been. All that is told has row 0. Raises EngineFailure."""
         unheard = self._spans.unheard(slot)
         held = self.scorer.hold(slot, self._poses[slot], self._look_ahead) if unheard else None
-        return self._spans.finish(slot, held, forced)
+        if held is None:
+            return self._spans.finish(slot, None, forced)
+        scores = self.vocabulary.answer(held.scores, held.vectors)
+        return self._spans.finish(slot, (scores, held.boundaries), forced)
 
     def save(self, slot: int) -> SlotState:
         """Everything that the slot holds of its track; options are its owner's affair."""
@@ -142,15 +140,21 @@ def _joined(ended: Sequence[tuple[int, Step]], step: Step) -> Step:
     return Step(
         [row for row, end in ended for _ in end.rows] + list(step.rows),
         [t for _, end in ended for t in end.times] + list(step.times),
-        np.concatenate([*(end.scores for _, end in ended), step.scores]),
+        _stacked([*(end.scores for _, end in ended), step.scores]),
         [(row, event) for row, end in ended for _, event in end.events] + step.events,
         [row for row, end in ended if end.spoilt] + step.spoilt,
     )
 
 
+def _stacked(scores: Sequence[Floats]) -> Floats:
+    """One below the other; of a class that has been enrolled between two of them, the former say nothing."""
+    widest = max(one.shape[1] for one in scores)
+    return np.concatenate([np.pad(one, ((0, 0), (0, widest - one.shape[1]))) for one in scores])
+
+
 # --- to travel -------------------------------------------------------------------------------------------------------
 
-_KIND = "track 2"
+_KIND = "track 3"
 """`sealing`'s kind and version of a `_Snapshot` in MessagePack."""
 
 
@@ -204,11 +208,12 @@ class StreamLocalizer:
         classes: Sequence[str] | None = None,
         gap_reset: float = 2.0,
         on_scores: Callable[[float, Floats], None] | None = None,
+        vocabulary: Vocabulary | None = None,
     ) -> None:
         self._convert = open_converter(manifest, layout, coordinates)
         self.grid = FrameGrid(manifest.fps, gap_reset, manifest.native)
-        self.localizer = OnlineLocalizer(manifest, scorer)
-        self.slot = self.localizer.open(options, class_mask(manifest, classes))
+        self.localizer = OnlineLocalizer(manifest, scorer, vocabulary)
+        self.slot = self.localizer.open(options, self.localizer.vocabulary.mask(classes))
         self._slots = np.array([self.slot])
         self._on_scores = on_scores
 

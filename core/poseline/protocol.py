@@ -131,6 +131,36 @@ class LocalizeRequest(Struct, frozen=True, kw_only=True):
     options: LocalizeOptions = LocalizeOptions()
 
 
+class ExampleSpec(Struct, frozen=True, kw_only=True):
+    """Somebody who does what a class is to mean, from `start` to `end` (seconds of the recording's clock; left out: its
+    begin, its end). The recording holds one track; its `options` and `model` say nothing."""
+
+    recording: LocalizeRequest
+    start: float | None = None
+    end: float | None = None
+
+
+class EnrolRequest(Struct, frozen=True, kw_only=True):
+    """A class from one to five examples; what was enrolled under that name before is replaced."""
+
+    name: str
+    examples: list[ExampleSpec]
+
+
+class EnrolledClassInfo(Struct, frozen=True):
+    """A class that was enrolled. frames: of its examples, on the network's grid. created: UTC."""
+
+    name: str
+    label_id: int
+    examples: int
+    frames: int
+    created: datetime
+
+
+class EnrolledClassList(Struct, frozen=True):
+    prototypes: list[EnrolledClassInfo]
+
+
 class FoundSegment(Struct, frozen=True):
     """One action, half-open [start, end) in seconds and [start_frame, end_frame) on the client's own frames."""
 

@@ -19,10 +19,11 @@ from math import isfinite
 
 import numpy as np
 from msgspec import Struct
+from msgspec.structs import replace
 
 from poseline.decoding import Decision, DecoderState, DecodingOptions, SegmentDecoder
+from poseline.enrolment import Vocabulary
 from poseline.errors import StateError
-from poseline.manifest import ModelManifest
 from poseline.segments import Forced, SegmentEvent
 from poseline.skeleton import Flags, Floats
 from poseline.stepping import Slots
@@ -46,11 +47,11 @@ class Step(Struct, frozen=True):
 class SpanDecoder:
     """The decoder of up to `slots` tracks behind a network with that look-ahead (frames)."""
 
-    def __init__(self, manifest: ModelManifest, slots: int, look_ahead: int) -> None:
-        self._classes = manifest.classes
-        self._fps = manifest.fps
+    def __init__(self, vocabulary: Vocabulary, slots: int, look_ahead: int) -> None:
+        self._vocabulary = vocabulary
+        self._fps = vocabulary.manifest.fps
         self._look_ahead = look_ahead
-        self._decoder = SegmentDecoder(slots, len(manifest.classes) - 1, manifest.fps)
+        self._decoder = SegmentDecoder(slots, len(vocabulary.names) - 1, self._fps)
         self._origin = np.zeros(slots, np.float64)
         """Media time of the span's first frame."""
         self._silent = np.full(slots, look_ahead, np.int64)
@@ -58,12 +59,12 @@ class SpanDecoder:
 
     def open(self, slot: int, options: DecodingOptions, allowed: Flags | None = None) -> None:
         """Give the slot to a new track, whose first span is still to begin."""
-        self._decoder.open(slot, options, allowed, self._classes[1:])
+        self._decoder.open(slot, options, allowed, self._vocabulary.names[1:])
         self._silent[slot] = self._look_ahead
 
     def adjust(self, slot: int, options: DecodingOptions, allowed: Flags | None = None) -> None:
         """Other options from the next frame that is decided."""
-        self._decoder.adjust(slot, options, allowed, self._classes[1:])
+        self._decoder.adjust(slot, options, allowed, self._vocabulary.names[1:])
 
     def begin(self, slot: int, t: float) -> None:
         """A new span, whose first frame is at media time t. What was open must have been finished."""
@@ -107,7 +108,7 @@ class SpanDecoder:
         newest = int(self._decoder.frames(alone)[0]) + unheard - 1
         times: list[float] = []
         decided: list[tuple[int, Decision]] = []
-        scores, spoilt = np.zeros((0, len(self._classes)), np.float32), list[int]()
+        scores, spoilt = np.zeros((0, len(self._vocabulary.own)), np.float32), list[int]()
         if unheard:
             assert held is not None, "frames that were seen have no scores yet"
             scores, boundaries, spoilt = _finite(held[0][-unheard:], held[1][-unheard:])
@@ -129,7 +130,7 @@ class SpanDecoder:
         return SegmentEvent(
             one.phase,
             one.key,
-            self._classes[one.label],
+            self._vocabulary.names[one.label],
             one.label,
             origin + one.start / fps,
             origin + one.end / fps,
@@ -142,7 +143,10 @@ class SpanDecoder:
 
     def save(self, slot: int) -> tuple[float, int, DecoderState]:
         """All that the slot holds of its track: origin of the span, silent answers to come, decoder."""
-        return float(self._origin[slot]), int(self._silent[slot]), self._decoder.save(slot)
+        decoder = self._decoder.save(slot)
+        own = len(self._vocabulary.own) - 1
+        enrolled = {k: self._vocabulary.names[k + 1] for k in decoder.classes if k >= own}
+        return float(self._origin[slot]), int(self._silent[slot]), replace(decoder, enrolled=enrolled)
 
     def load(self, slot: int, origin: float, silent: int, decoder: DecoderState) -> None:
         """Continue a saved track in a slot that was opened for it. Raises StateError."""
@@ -150,8 +154,21 @@ class SpanDecoder:
             raise StateError(f"the span begins at {origin}")
         if not 0 <= silent <= self._look_ahead:
             raise StateError(f"{silent} answers are to be silent, of a look-ahead of {self._look_ahead}")
-        self._decoder.load(slot, decoder)
+        self._decoder.load(slot, self._here(decoder))
         self._origin[slot], self._silent[slot] = origin, silent
+
+    def _here(self, decoder: DecoderState) -> DecoderState:
+        """With the enrolled classes where they are here; what is open of one that is not, is forgotten."""
+        if not decoder.enrolled:
+            return decoder
+        size, classes, regions = len(decoder.regions) // max(1, len(decoder.classes)), list[int](), b""
+        for n, k in enumerate(decoder.classes):
+            name = decoder.enrolled.get(k)
+            label = k + 1 if name is None else self._vocabulary.find(name)
+            if label is not None:
+                classes.append(label - 1)
+                regions += decoder.regions[n * size : (n + 1) * size]
+        return replace(decoder, classes=classes, regions=regions)
 
 
 def _finite(scores: Floats, boundaries: Floats) -> tuple[Floats, Floats, list[int]]:

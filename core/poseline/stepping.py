@@ -38,11 +38,20 @@ class GraphRunner(Protocol):
     """Runs one level's graph.
 
     The first level takes `joints` (B, V, 4) and `rows` (B, taps · width), side by side, and gives scores (B, 1 + K),
-    boundaries (B, 2) and rows (B, writes · width); every other level takes and gives rows alone. What it gives may be
-    overwritten by the level's next run.
+    boundaries (B, 2), vectors (B, D) and rows (B, writes · width); every other level takes and gives rows alone. What it
+    gives may be overwritten by the level's next run.
     """
 
     def __call__(self, level: str, feeds: dict[str, Floats]) -> Sequence[Floats]: ...
+
+
+class Answer(NamedTuple):
+    """What a network says of frames (…): scores (…, 1 + K), boundaries (…, 2) = start and end, and the vectors (…, D) that
+    both were read from, by which a frame can be compared with others."""
+
+    scores: Floats
+    boundaries: Floats
+    vectors: Floats
 
 
 class _LevelRows:
@@ -199,19 +208,19 @@ class StepScorer:
     def restart(self, slot: int) -> None:
         self.pool.restart(slot)
 
-    def step(self, slots: Slots, joints: Floats) -> tuple[Floats, Floats]:
-        """One frame of each of the (distinct) slots: joints (B, V, 4) → scores (B, 1 + K), boundaries (B, 2)."""
+    def step(self, slots: Slots, joints: Floats) -> Answer:
+        """One frame of each of the (distinct) slots: joints (B, V, 4)."""
         pool, names = self.pool, cast(list[int], slots.tolist())
         self._settle(names)
         moment = pool.now(slots)
         reads, writes = pool.touched(self._first, moment)
-        scores, boundaries, rows = self._run(self._first, {"joints": joints, "rows": pool.read(reads)})
+        *answer, rows = self._run(self._first, {"joints": joints, "rows": pool.read(reads)})
         pool.write(writes, rows)
         pool.advance(slots, moment)
         for slot, phase in zip(names, cast(list[int], moment.phase.tolist()), strict=True):
             for waiting in self._due[phase]:
                 waiting[slot] = phase
-        return scores.copy(), boundaries.copy()
+        return Answer(*(one.copy() for one in answer))
 
     def _settle(self, slots: Sequence[int]) -> None:
         """Run the deeper levels that wait, if one of these slots needs them or a full batch has come together."""
@@ -242,40 +251,40 @@ class StepScorer:
         self._settle([slot])
         self.pool.load(slot, rows, clock)
 
-    def hold(self, slot: int, pose: Floats, frames: int) -> tuple[Floats, Floats]:
-        """What the network would answer if the stream stood still in `pose` (V, 4) for so many frames (one or more): scores
-        (frames, 1 + K), boundaries (frames, 2). The stream goes on afterwards as if it had not been asked."""
+    def hold(self, slot: int, pose: Floats, frames: int) -> Answer:
+        """What the network would answer if the stream stood still in `pose` (V, 4) for so many frames (one or more). The
+        stream goes on afterwards as if it had not been asked."""
         saved, slots = self.save(slot), np.array([slot])
         try:
-            scores, boundaries = zip(*(self.step(slots, pose[None]) for _ in range(frames)), strict=True)
+            steps = [self.step(slots, pose[None]) for _ in range(frames)]
         finally:
             for waiting in self._waiting.values():  # of what was only asked: nobody will read it
                 waiting.pop(slot, None)
             self.pool.restore(slot, *saved)
-        return np.concatenate(scores), np.concatenate(boundaries)
+        return Answer(*map(np.concatenate, zip(*steps, strict=True)))
 
-    def replay(self, poses: Floats) -> tuple[Floats, Floats]:
-        """Whole sequences (N, T, V, 4), side by side as slots allow → scores (N, T, 1 + K), boundaries (N, T, 2)."""
+    def replay(self, poses: Floats) -> Answer:
+        """Whole sequences (N, T, V, 4), side by side as slots allow: what is said of each frame (N, T)."""
         some = [self._replay(poses[i : i + self.pool.slots]) for i in range(0, len(poses), self.pool.slots)]
-        scores, boundaries = zip(*some, strict=True)
-        return np.concatenate(scores), np.concatenate(boundaries)
+        return Answer(*map(np.concatenate, zip(*some, strict=True)))
 
-    def _replay(self, poses: Floats) -> tuple[Floats, Floats]:
+    def _replay(self, poses: Floats) -> Answer:
         slots = np.array([self.open() for _ in poses], np.int64)
         try:
             steps = [self.step(slots, poses[:, t]) for t in range(poses.shape[1])]
         finally:
             for slot in slots:
                 self.close(int(slot))
-        scores, boundaries = zip(*steps, strict=True)
-        return np.stack(scores, axis=1), np.stack(boundaries, axis=1)
+        return Answer(*(np.stack(one, axis=1) for one in zip(*steps, strict=True)))
 
 
 def check_golden(bundle: ModelBundle, scorer: StepScorer, tolerance: float = GOLDEN_TOLERANCE) -> float:
     """Replay the bundle's golden samples; the largest difference found. Raises BundleError above `tolerance`."""
     golden = bundle.golden()
-    scores, boundaries = scorer.replay(golden.poses)
-    worst = max(float(np.abs(scores - golden.scores).max()), float(np.abs(boundaries - golden.boundaries).max()))
+    expected = golden.scores, golden.boundaries, golden.vectors
+    worst = max(
+        float(np.abs(one - other).max()) for one, other in zip(scorer.replay(golden.poses), expected, strict=True)
+    )
     if not worst <= tolerance:
         raise BundleError(f"{bundle.path}: golden samples differ by {worst:.2e}, more than {tolerance:.0e}")
     return worst

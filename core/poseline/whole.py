@@ -19,9 +19,10 @@ from numpy.typing import NDArray
 
 from poseline.bundle import GOLDEN_TOLERANCE, ModelBundle
 from poseline.decoding import DecodingOptions
+from poseline.enrolment import Vocabulary
 from poseline.errors import BundleError, EngineFailure
 from poseline.manifest import ModelManifest, WholeSpec
-from poseline.online import class_mask, open_converter
+from poseline.online import open_converter
 from poseline.pose import PoseSequence
 from poseline.resampling import FrameGrid, GridFrame
 from poseline.segments import SegmentEvent
@@ -102,7 +103,7 @@ class WholeDecoder:
         look_ahead: int = 0,
     ) -> None:
         self._look_ahead = look_ahead
-        self._spans = SpanDecoder(manifest, 1, look_ahead)
+        self._spans = SpanDecoder(Vocabulary(manifest), 1, look_ahead)
         self._spans.open(0, options or manifest.decoding, allowed)
 
     def poses(self, span: Sequence[GridFrame]) -> Floats:
@@ -144,7 +145,7 @@ def localize_whole(
     convert = open_converter(manifest, poses.layout, poses.coordinates)
     native = convert(poses.joints, poses.confidence)
     spans = spans_of(grid_frames(manifest, poses.timestamps, native, gap_reset))
-    decoder = WholeDecoder(manifest, options, class_mask(manifest, classes), look_ahead)
+    decoder = WholeDecoder(manifest, options, Vocabulary(manifest).mask(classes), look_ahead)
     events: list[SegmentEvent] = []
     for span in spans:
         scores, boundaries = scorer(decoder.poses(span))

@@ -29,6 +29,7 @@ from poseline_service.job_routes import router as job_router
 from poseline_service.logging import log
 from poseline_service.openapi import describe_wire
 from poseline_service.problems import problem, problem_response
+from poseline_service.prototype_routes import router as prototype_router
 from poseline_service.routes import router
 from poseline_service.runtime import Runtime
 from poseline_service.session_routes import router as session_router
@@ -63,6 +64,7 @@ def create_app(settings: ServiceSettings) -> FastAPI:
     app.include_router(router)
     app.include_router(job_router)
     app.include_router(session_router)
+    app.include_router(prototype_router)
     _add_page(app)
     _add_vision(app, settings.pose)
     app.add_api_route("/openapi.json", _openapi, dependencies=[needs(None)], include_in_schema=False)

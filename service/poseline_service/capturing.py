@@ -24,9 +24,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from poseline.enrolment import Vocabulary
 from poseline.errors import InputError
 from poseline.formats.captures import Capture, CapturedSegment, encode
-from poseline.manifest import ModelManifest
 from poseline.resampling import GridFrame
 from poseline.segments import SegmentEvent
 from poseline_service.logging import log
@@ -40,6 +40,8 @@ _SHORTEST_SECONDS = 1.0
 _FRAME_BYTES = 16 * 4 * 4 + 150
 """Of a frame that is gathered: a pose, and Python around it."""
 _SWEEP_SECONDS = 60.0
+_SPARE = 0.95
+"""Share of the disk's bytes that is left where there were too many: a full folder is not to be looked through every time."""
 _PART, _WHOLE = ".part", ".npz"
 _PART_SECONDS = 3600.0
 """Age at which a file that was begun is nobody's any more: a server was killed over it."""
@@ -68,8 +70,8 @@ class Captures:
 
     # --- on the event loop ------------------------------------------------------------------------------------------
 
-    def of(self, session_id: str, owner: str, manifest: ModelManifest, digest: str) -> SessionCapture:
-        return SessionCapture(self, _prefix(session_id, owner), manifest, digest)
+    def of(self, session_id: str, owner: str, vocabulary: Vocabulary, digest: str) -> SessionCapture:
+        return SessionCapture(self, _prefix(session_id, owner), vocabulary, digest)
 
     def make_room(self) -> bool:
         """For one frame more, which must be given back; or it is dropped, and counted."""
@@ -132,15 +134,18 @@ class Captures:
 
     def _sweep(self) -> None:
         """Remove what is too old, and the oldest where there is too much; another server may write here, too."""
-        now, total = time.time(), 0
-        for path, modified, size in sorted(_files(self._folder), key=lambda one: -one[1]):  # newest first
+        files, now, total = _files(self._folder), time.time(), 0
+        most = self._settings.capture_bytes
+        if sum(size for *_, size in files) > most:
+            most *= _SPARE
+        for path, modified, size in sorted(files, key=lambda one: -one[1]):  # newest first
             age = now - modified
             if path.suffix == _PART:
                 if age > _PART_SECONDS:
                     path.unlink(missing_ok=True)
                 continue
             total += size
-            if age > self._settings.capture_days * 86_400 or total > self._settings.capture_bytes:
+            if age > self._settings.capture_days * 86_400 or total > most:
                 path.unlink(missing_ok=True)
                 total -= size
         self._bytes = total
@@ -174,9 +179,9 @@ def _files(folder: Path) -> list[tuple[Path, float, int]]:
 class SessionCapture:
     """What is kept of one session, by this server."""
 
-    def __init__(self, captures: Captures, prefix: str, manifest: ModelManifest, digest: str) -> None:
+    def __init__(self, captures: Captures, prefix: str, vocabulary: Vocabulary, digest: str) -> None:
         self.captures, self.prefix = captures, prefix
-        self.manifest, self.digest = manifest, digest
+        self.vocabulary, self.digest = vocabulary, digest
         self.kept = True
 
     def tap(self, number: int) -> Tap:
@@ -194,7 +199,7 @@ class Tap:
 
     def __init__(self, session: SessionCapture, number: int) -> None:
         self._session, self._captures, self._number = session, session.captures, number
-        self._step = 1 / session.manifest.fps
+        self._step = 1 / session.vocabulary.manifest.fps
         self._unscored: deque[tuple[float, bytes]] = deque()
         self._rows: list[_Row] = []
         self._segments: list[CapturedSegment] = []
@@ -241,14 +246,14 @@ class Tap:
 
 
 def _capture(rows: Sequence[_Row], segments: Sequence[CapturedSegment], of: SessionCapture) -> Capture:
-    manifest, best = of.manifest, min(len(row.top) for row in rows)
+    manifest, best = of.vocabulary.manifest, min(len(row.top) for row in rows)
     return Capture(
         np.frombuffer(b"".join(row.pose for row in rows), "<f4").reshape(len(rows), -1, 4),
         np.array([row.t for row in rows], np.float64),
         np.array([[label for label, _ in row.top[:best]] for row in rows], np.uint16),
         np.array([[score for _, score in row.top[:best]] for row in rows], np.float32),
         tuple(segments),
-        manifest.classes,
+        of.vocabulary.names,
         manifest.layout,
         (manifest.name, manifest.version, of.digest),
     )

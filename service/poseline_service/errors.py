@@ -207,3 +207,15 @@ class VideoUnavailable(PoselineError):
     """This server has no eyes: a library or the pose model is missing."""
 
     code = "video_unavailable"
+
+
+class UnknownClass(NotFound):
+    """No enrolled class of that name."""
+
+    code = "unknown_class"
+
+
+class NotKept(PoselineError):
+    """What was asked for cannot be written down, and so was not done."""
+
+    code = "not_kept"

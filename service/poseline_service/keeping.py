@@ -31,7 +31,7 @@ from poseline_service.people import PeopleState
 from poseline_service.states import State, StateStore, not_resumable
 from poseline_service.tracks import TrackState
 
-_KIND = "session 5"
+_KIND = "session 6"
 _LAST_WORDS = 5.0
 """Seconds that a session which is deleted has to tell them."""
 

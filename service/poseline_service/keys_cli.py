@@ -12,7 +12,7 @@ from rich.table import Table
 
 from poseline.errors import InputError
 from poseline_service.keys import StoredKey, check_key, new_key, read_keys, write_keys
-from poseline_service.principals import SCOPES
+from poseline_service.principals import USUAL
 
 Action = Literal["new", "list", "revoke"]
 
@@ -23,7 +23,7 @@ def keys(
     file: Annotated[Path, typer.Option(envvar="POSELINE_KEYS", help="File of keys; `new` makes it.")] = Path(
         "keys.json"
     ),
-    scopes: Annotated[str, typer.Option(help="What it may do, with commas between.")] = ",".join(SCOPES),
+    scopes: Annotated[str, typer.Option(help="What it may do, with commas between.")] = ",".join(USUAL),
     days: Annotated[float | None, typer.Option(help="Days until it expires; else never.", min=0)] = None,
     sessions: Annotated[int | None, typer.Option(help="Streams open at a time.", min=1)] = None,
     requests_per_minute: Annotated[int | None, typer.Option(help="Requests and handshakes.", min=1)] = None,

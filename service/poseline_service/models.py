@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
-from math import ceil
+from math import ceil, inf
 from statistics import median
 from time import thread_time
 from typing import NamedTuple
@@ -18,10 +18,12 @@ from weakref import finalize, ref
 import numpy as np
 
 from poseline.bundle import ModelBundle, find_bundle
+from poseline.enrolment import Vocabulary
 from poseline.online import OnlineLocalizer
 from poseline.stepping import StepScorer, check_golden
 from poseline.whole import WholeScorer, check_whole
 from poseline_service.engine import PROVIDERS, open_scorer, open_whole
+from poseline_service.enrolling import Enroller
 from poseline_service.intake import Intake
 from poseline_service.logging import log
 from poseline_service.metrics import Metrics
@@ -32,6 +34,8 @@ from poseline_service.tracks import LoadedModel
 from poseline_service.workers import InlineExecutor
 
 _TRIAL_STEPS = 24
+_FOLLOW_SECONDS = 2.0
+"""Between two looks at the folder of enrolled classes."""
 
 
 class Proved(NamedTuple):
@@ -39,6 +43,7 @@ class Proved(NamedTuple):
     by at the most, and the seconds of CPU that a frame of a full batch costs."""
 
     bundle: ModelBundle
+    vocabulary: Vocabulary
     localizers: list[OnlineLocalizer]
     whole: WholeScorer | None
     worst: float
@@ -62,6 +67,8 @@ class Models:
         self._alive: list[ref[LoadedModel]] = []
         self._gone = Counts(0, 0, 0)
         self._loading = asyncio.Lock()
+        self._followed_at = -inf
+        self._following: asyncio.Task[None] | None = None
         metrics.models_loaded.set_function(lambda: len(self._schedulers()))
         metrics.state_bytes.set_function(lambda: sum(one.state_bytes for one in self._schedulers()))
 
@@ -70,7 +77,15 @@ class Models:
         EngineFailure, and changes nothing then."""
         async with self._loading:
             proved = await asyncio.to_thread(_prove, self._settings, name)
-            return self._let_answer(proved), proved
+            model = self._let_answer(proved)
+            await model.enroller.follow()
+            return model, proved
+
+    def tick(self, now: float) -> None:
+        """To be called now and then, with the monotonic clock: other servers may have enrolled a class."""
+        if self.current is not None and now - self._followed_at > _FOLLOW_SECONDS:
+            self._followed_at = now
+            self._following = asyncio.create_task(self.current.enroller.follow())
 
     def _let_answer(self, proved: Proved) -> LoadedModel:
         settings, metrics, manifest = self._settings, self._metrics, proved.bundle.manifest
@@ -81,7 +96,15 @@ class Models:
             list(engines), metrics, outlet.flush, max_batch=settings.max_batch, max_steps=settings.max_steps
         )
         intake = Intake(metrics.frames_received.labels(manifest.name).inc, scheduler.score)
-        model = LoadedModel(proved.bundle, scheduler, intake, outlet, proved.whole)
+        model = LoadedModel(
+            proved.bundle,
+            proved.vocabulary,
+            scheduler,
+            intake,
+            outlet,
+            proved.whole,
+            Enroller(proved.bundle, proved.vocabulary),
+        )
         self._alive = [one for one in self._alive if one() is not None] + [ref(model)]
         finalize(model, self._release, scheduler, threads, manifest.name).atexit = False
         self.current = model
@@ -142,7 +165,9 @@ def _prove(settings: ServiceSettings, name: str | None) -> Proved:
     if whole is not None:
         worst = max(worst, check_whole(bundle, whole))
     cost = _engine_cost(scorers[0], len(bundle.manifest.native.joints), settings.max_batch)
-    return Proved(bundle, [OnlineLocalizer(bundle.manifest, scorer) for scorer in scorers], whole, worst, cost)
+    vocabulary = Vocabulary(bundle.manifest)  # filled from its folder, which others may write to (`Enroller.follow`)
+    localizers = [OnlineLocalizer(bundle.manifest, scorer, vocabulary) for scorer in scorers]
+    return Proved(bundle, vocabulary, localizers, whole, worst, cost)
 
 
 def _engine_cost(scorer: StepScorer, joints: int, batch: int) -> float:

@@ -13,7 +13,6 @@ from typing import TypeVar
 
 import numpy as np
 
-from poseline.online import class_mask
 from poseline.pose import PoseSequence
 from poseline.resampling import GridFrame
 from poseline.skeleton import Floats
@@ -45,7 +44,7 @@ class OfflinePlayback:
         self._recording, self._manifest, self._metrics, self._told = recording, manifest, metrics, told
         self._decoding, self._allowed = (
             decoding_options(options, manifest.decoding),
-            class_mask(manifest, options.classes),
+            model.vocabulary.mask(options.classes),
         )
         self._done, self._total = 0, sum(map(len, recording.tracks))
         self.heard = [Heard() for _ in recording.tracks]

@@ -9,9 +9,8 @@ from typing import Any, Literal
 
 from msgspec import to_builtins
 
+from poseline.enrolment import Vocabulary
 from poseline.errors import UnsupportedOption
-from poseline.manifest import ModelManifest
-from poseline.online import class_mask
 from poseline.protocol import StreamOptions
 from poseline.translation import changed_options, decoding_options
 from poseline_service.tracks import TrackOptions
@@ -25,14 +24,14 @@ _SAME = 1e-3
 class SessionOptions:
     """Raises InputError, UnsupportedOption where `choice` asks for what cannot be."""
 
-    def __init__(self, choice: StreamOptions, manifest: ModelManifest) -> None:
+    def __init__(self, choice: StreamOptions, vocabulary: Vocabulary) -> None:
         self.choice = choice
-        self._manifest = manifest
+        self._vocabulary, manifest = vocabulary, vocabulary.manifest
         self._look_ahead = manifest.look_ahead / manifest.fps
         if choice.look_ahead is not None and not abs(choice.look_ahead - self._look_ahead) <= _SAME:
             what = f"look_ahead is {choice.look_ahead:g} s; model {manifest.name} offers {self._look_ahead:g} s alone"
             raise UnsupportedOption(what, param="options.look_ahead")
-        decoding, allowed = decoding_options(choice, manifest.decoding), class_mask(manifest, choice.classes)
+        decoding, allowed = decoding_options(choice, manifest.decoding), vocabulary.mask(choice.classes)
         self.of_track = TrackOptions(decoding, allowed, choice.gap_reset, choice.scores_hz, live=True)
 
     @property
@@ -50,7 +49,7 @@ class SessionOptions:
 
     def changed(self, changes: Any) -> SessionOptions:
         """Raises InputError, UnsupportedOption, MalformedMessage."""
-        return SessionOptions(changed_options(self.choice, changes), self._manifest)
+        return SessionOptions(changed_options(self.choice, changes), self._vocabulary)
 
     def effective(self) -> dict[str, Any]:
         """Every option as it holds; and `thresholds`, where classes have their own."""

@@ -23,8 +23,9 @@ _STEPS = np.zeros(256, np.int8)
 _STEPS[list(b"[{")], _STEPS[list(b"]}")] = 1, -1
 
 
-def check_outline(body: bytes | bytearray, codec: Codec, max_frames: int) -> None:
-    """Raises TooLarge where a body lists more than a request of so many frames, with a timestamp each, can need.
+def check_outline(body: bytes | bytearray, codec: Codec, max_frames: int, within: int = 0) -> None:
+    """Raises TooLarge where a body lists more than a request of so many frames, with a timestamp each, can need; or than
+    such requests can need that lie so many lists and maps deep `within` it.
 
     What is malformed is let through, for a decoder that follows to find the words, or refused with MalformedMessage.
     """
@@ -32,12 +33,12 @@ def check_outline(body: bytes | bytearray, codec: Codec, max_frames: int) -> Non
     if len(body) <= most:
         return
     if codec is JSON:
-        _check_text(body, most)
-    elif _left(Raw(body), 1, most) < 0:
+        _check_text(body, most, _FRAMES + within)
+    elif _left(Raw(body), 1 - within, most) < 0:
         raise _too_much(most)
 
 
-def _check_text(body: bytes | bytearray, most: int) -> None:
+def _check_text(body: bytes | bytearray, most: int, deepest: int) -> None:
     if max(_count(body, b'"'), _count(body, b"\\")) > 2 * most:
         raise _too_much(most)
     found, depth = 1, 0
@@ -47,7 +48,7 @@ def _check_text(body: bytes | bytearray, most: int) -> None:
         depths = np.cumsum(_STEPS[part], dtype=np.int32)
         depths += depth
         depth = int(depths[-1])
-        found += int(np.count_nonzero((part == ord(",")) & (depths <= _FRAMES)))
+        found += int(np.count_nonzero((part == ord(",")) & (depths <= deepest)))
         if found > most:
             raise _too_much(most)
 

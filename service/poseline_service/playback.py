@@ -13,7 +13,6 @@ from itertools import pairwise
 from time import perf_counter
 
 from poseline.errors import EngineFailure, Overloaded
-from poseline.online import class_mask
 from poseline.pose import PoseSequence
 from poseline.protocol import LocalizeResponse
 from poseline.segments import SegmentEvent
@@ -105,7 +104,7 @@ class _Playback:
         self._changes = Changes()
         self._failure: EngineFailure | None = None
         scores_hz = options.frame_scores_hz if "scores" in options.returns else 0.0
-        decoding, allowed = decoding_options(options, manifest.decoding), class_mask(manifest, options.classes)
+        decoding, allowed = decoding_options(options, manifest.decoding), model.vocabulary.mask(options.classes)
         self._wanted = TrackOptions(decoding, allowed, options.gap_reset, scores_hz, live=False)
         self._alive = asyncio.Semaphore(settings.tracks_per_session)
         self._hearing: dict[Track, Heard] = {}

@@ -14,8 +14,10 @@ from msgspec import Struct
 
 from poseline_service.errors import ForbiddenScope, QuotaExceeded, RateLimited, TokenExpired, TooManySessions
 
-Scope = Literal["localize", "jobs", "stream"]
+Scope = Literal["localize", "jobs", "stream", "enroll"]
 SCOPES: tuple[Scope, ...] = get_args(Scope)
+USUAL: tuple[Scope, ...] = ("localize", "jobs", "stream")
+"""What a key may do that was made without a word about it: who enrolls a class changes the model for everybody."""
 _MINUTE, _DAY = 60.0, 86_400.0
 
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from poseline.errors import BadTimestamps, InputError, ModeUnavailable, TooLarge
 from poseline.keypoints import count_frames, read_tracks
 from poseline.manifest import ModelManifest
-from poseline.online import class_mask, open_converter
+from poseline.online import open_converter
 from poseline.pose import PoseSequence, has_scale
 from poseline.protocol import LocalizeRequest, Notice
 from poseline.skeleton import Floats
@@ -62,7 +62,7 @@ def check_request(request: LocalizeRequest, model: LoadedModel) -> None:
     _check_names(request)
     _check_options(request, model.bundle.manifest)
     decoding_options(request.options, model.bundle.manifest.decoding)
-    class_mask(model.bundle.manifest, request.options.classes)
+    model.vocabulary.mask(request.options.classes)
 
 
 def native_recording(

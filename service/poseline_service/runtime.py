@@ -134,6 +134,7 @@ class Runtime:
             await asyncio.sleep(_BEAT)
             now = monotonic()
             self.access.tick(now)
+            self.models.tick(now)
             if known:  # from before: how late its loading made this heartbeat says nothing
                 self.load.beat(max(0.0, now - due), *self.models.counts())
             self.keeper.tidy()

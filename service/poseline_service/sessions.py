@@ -149,10 +149,10 @@ class Session:
         self.converter = model.converter(self._layout, coordinates_of(start.coordinates))
         refused = start.options.capture and captures is None
         choice = structs.replace(start.options, capture=False) if refused else start.options
-        self._options = SessionOptions(choice, manifest)
+        self._options = SessionOptions(choice, model.vocabulary)
         self._capture: SessionCapture | None = None
         if captures is not None and choice.capture:
-            self._capture = captures.of(outbox.session_id, holding.owner, manifest, self._model.bundle.digest)
+            self._capture = captures.of(outbox.session_id, holding.owner, model.vocabulary, self._model.bundle.digest)
         self._intake = model.intake
         blocks = self._options.on_overload == "block"
         self._room = settings.queue_frames if blocks else settings.queue_frames // 2
@@ -577,7 +577,7 @@ class Session:
         manifest, approximate = self._manifest, self.converter.approximate
         return protocol.SessionStarted(
             model=self._model.info(),
-            classes=list(manifest.classes),
+            classes=list(self._model.vocabulary.classes),
             layout_conversion=protocol.LayoutConversion(self._layout.name, manifest.layout, approximate),
             limits=self._settings.limits(),
             algorithmic_latency=manifest.look_ahead / manifest.fps,

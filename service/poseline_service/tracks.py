@@ -17,6 +17,7 @@ from msgspec import Struct
 
 from poseline.bundle import ModelBundle
 from poseline.decoding import DecodingOptions
+from poseline.enrolment import Vocabulary
 from poseline.errors import EngineFailure, MalformedMessage, StateError, UnknownModel
 from poseline.online import SlotState, open_converter
 from poseline.pose import Coordinates, PoseConverter, has_scale
@@ -26,6 +27,7 @@ from poseline.segments import Forced, SegmentEvent
 from poseline.skeleton import Flags, Floats, SkeletonLayout, unknown_joints
 from poseline.translation import model_info
 from poseline.whole import WholeScorer
+from poseline_service.enrolling import Enroller
 from poseline_service.intake import Intake
 from poseline_service.outbox import Outlet
 from poseline_service.scheduler import BatchScheduler
@@ -41,13 +43,16 @@ SCALE_SECONDS = 2.0
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A bundle that answers, and the scheduler that runs it. whole: its network for mode `offline`, where it has one."""
+    """A bundle that answers, the classes with which it does, and the scheduler that runs it. whole: its network for mode
+    `offline`, where it has one."""
 
     bundle: ModelBundle
+    vocabulary: Vocabulary
     scheduler: BatchScheduler
     intake: Intake
     outlet: Outlet
     whole: WholeScorer | None
+    enroller: Enroller
     _converters: dict[tuple[str, Coordinates], PoseConverter] = field(default_factory=dict[Any, Any])
 
     def converter(self, layout: SkeletonLayout, coordinates: Coordinates) -> PoseConverter:

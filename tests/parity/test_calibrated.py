@@ -27,7 +27,7 @@ def test_the_scores_are_those_of_logits_divided_by_the_temperature(tmp_path: Pat
     scores, borders = said(plain, poses)
 
     bundle = exported(tmp_path / "small", network, look_ahead=look_ahead, temperature=1.6)
-    told, told_borders = open_scorer(bundle, 1).replay(poses[None])
+    told, told_borders, _ = open_scorer(bundle, 1).replay(poses[None])
     assert np.abs(told[0] - tempered(scores, 1.6)).max() < 1e-5
     assert np.abs(told_borders[0] - borders).max() < 1e-5, "borders have no temperature"
     assert np.abs(told[0] - scores).max() > 0.05

@@ -47,7 +47,7 @@ def test_cuda_is_had_or_refused(truth) -> None:  # type: ignore[no-untyped-def]
     except BundleError as error:
         assert "would run on CPUExecutionProvider, expected CUDAExecutionProvider" in str(error)  # noqa: PT017
     else:
-        scores, _ = scorer.replay(truth.poses)
+        scores, *_ = scorer.replay(truth.poses)
         assert np.abs(scores - truth.scores).max() < 1e-4
 
 

@@ -92,7 +92,7 @@ def test_events_are_of_the_frames_they_are_about_and_of_the_moment_they_were_kno
 ) -> None:
     found = 0
     for poses in walks(truth):
-        scores, boundaries = open_scorer(truth.bundle, 1).replay(held(poses, look_ahead)[None])
+        scores, boundaries, _ = open_scorer(truth.bundle, 1).replay(held(poses, look_ahead)[None])
         expected = decided(scores[0, look_ahead:], boundaries[0, look_ahead:])
         with opened(truth, look_ahead, []) as stream:
             events = pushed(stream, recording(poses).frames()) + stream.finish()
@@ -269,7 +269,7 @@ def test_the_head_that_is_exported(tmp_path: Path) -> None:
     first = said(network, poses)
     bundle = exported(tmp_path / "late", network, look_ahead=4)
     assert bundle.manifest.look_ahead == 4
-    scores, boundaries = open_scorer(bundle, 1).replay(poses[None])
+    scores, boundaries, _ = open_scorer(bundle, 1).replay(poses[None])
     for one, other in zip((scores[0], boundaries[0]), said(network, poses), strict=True):
         assert np.abs(one - other).max() < EXACT
     assert np.abs(scores[0] - first[0]).max() > 1e-2, "the heads must differ"

@@ -96,7 +96,7 @@ def test_what_is_damaged_or_of_another_network_is_refused(bundle: ModelBundle, t
         for damaged, match in (
             (b"", "no saved track"),
             (snapshot[:5], "no saved track"),
-            (snapshot.replace(b"track 2", b"track 9", 1), "another version"),
+            (snapshot.replace(b"track 3", b"track 9", 1), "another version"),
             (snapshot[:-1], "damaged"),
             (snapshot[:100] + bytes([snapshot[100] ^ 1]) + snapshot[101:], "damaged"),
             (snapshot + b"x", "damaged"),

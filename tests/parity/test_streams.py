@@ -71,7 +71,7 @@ class House:
     def _step(self, scorer: StepScorer, some: list[int]) -> None:
         at = [self.clock[one] for one in some]
         slots = np.array([self.place[one][1] for one in some])
-        scores, boundaries = scorer.step(slots, self.truth.poses[some, at])
+        scores, boundaries, _ = scorer.step(slots, self.truth.poses[some, at])
         worst = max(
             np.abs(scores - self.truth.scores[some, at]).max(),
             np.abs(boundaries - self.truth.boundaries[some, at]).max(),
@@ -117,7 +117,7 @@ def difference(truth, spoil: Callable[[StepScorer, int], None], at: int) -> floa
     for t in range(100):
         if t == at:
             spoil(scorer, slot)
-        scores, _ = scorer.step(np.array([slot]), truth.poses[:1, t])
+        scores, *_ = scorer.step(np.array([slot]), truth.poses[:1, t])
         worst = max(worst, float(np.abs(scores - truth.scores[:1, t]).max()))
     return worst
 
@@ -150,7 +150,7 @@ def test_the_default_bundle_s_golden_samples_in_any_order_of_steps(data: st.Data
     while (some := np.flatnonzero(clock < frames)).size:
         some = some[: data.draw(st.integers(1, some.size))] if data.draw(st.booleans()) else some[-1:]
         for _ in range(min(data.draw(st.integers(1, 30)), frames - int(clock[some].max()))):
-            scores, boundaries = scorer.step(slots[some], golden.poses[some, clock[some]])
+            scores, boundaries, _ = scorer.step(slots[some], golden.poses[some, clock[some]])
             worst = max(worst, float(np.abs(scores - golden.scores[some, clock[some]]).max()))
             worst = max(worst, float(np.abs(boundaries - golden.boundaries[some, clock[some]]).max()))
             clock[some] += 1

@@ -15,6 +15,7 @@ import pytest
 
 from made_up import NATIVE, recording, request_of
 from poseline.client import StreamClient
+from poseline.enrolment import Vocabulary
 from poseline.errors import InputError
 from poseline.formats.captures import CapturedSegment, read_capture
 from poseline.formats.poses import read_poses
@@ -110,7 +111,7 @@ def opened(folder: Path, models: Path, **settings: Any) -> tuple[Captures, Sessi
 
     bundle, metrics = find_bundle(models), Metrics()
     captures = Captures(folder, ServiceSettings(capture=folder, **settings), metrics)
-    return captures, captures.of("ses_1", "somebody", bundle.manifest, bundle.digest), metrics
+    return captures, captures.of("ses_1", "somebody", Vocabulary(bundle.manifest), bundle.digest), metrics
 
 
 def gather(tap: Tap, frames: range, late: int = 0) -> None:
@@ -188,7 +189,7 @@ async def test_the_oldest_go_first_and_nothing_stays_too_long(tmp_path: Path, mo
         ".begun-by-another.part",
         "notes.txt",
     }
-    await swept(tmp_path, models, capture_bytes=max(1024, sum(sizes[path] for path in files[:2])))
+    await swept(tmp_path, models, capture_bytes=sum(sizes[path] for path in files[:3]))
     assert [path for path in files if path.exists()] == files[:2]
 
 

@@ -20,7 +20,7 @@ from poseline.codec import encode
 from poseline.protocol import Flushed, SegmentFinal
 from poseline.remote import play
 from poseline.stepping import StepScorer
-from poseline_service import runtime
+from poseline_service import models as models_
 from poseline_service.app import create_app
 from poseline_service.connection import streams
 from poseline_service.engine import LevelGraphs, open_scorer
@@ -70,7 +70,7 @@ async def answers(http: httpx.AsyncClient, url: str) -> bool:
 
 
 async def test_failure_reaches_who_was_hit_and_no_other(monkeypatch: pytest.MonkeyPatch, models: Path) -> None:
-    monkeypatch.setattr(runtime, "open_scorer", brittle_scorer)
+    monkeypatch.setattr(models_, "open_scorer", brittle_scorer)
     settings = ServiceSettings(port=free_ports()[0], metrics_port=0, models=models, load_limit=1e6, late_limit=1e6)
     frames = frames_of(5, 120)
     poisoned = encode(request_of(1, 30)).replace(b"[[[", b"[[[1000.0,0,0,1],[", 1)

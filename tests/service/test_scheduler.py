@@ -171,10 +171,10 @@ async def test_a_sink_that_raises_loses_its_lane_and_stops_nobody() -> None:
 @pytest.mark.parametrize("which", ["scores", "boundaries"])
 async def test_what_is_not_finite_fails_its_own_lane_and_reaches_nobody(which: str) -> None:
     def run(level: str, feeds: dict[str, Any]) -> Sequence[Any]:
-        scores, boundaries, rows = add_up(level, feeds)
+        scores, boundaries, *rest = add_up(level, feeds)
         spoilt = scores if which == "scores" else boundaries
         spoilt[feeds["joints"][:, 0, 0] == 7] = np.nan
-        return scores, boundaries, rows
+        return scores, boundaries, *rest
 
     async with batching(run=run) as (scheduler, engine):
         sick, well = Sink(), Sink()
@@ -255,8 +255,8 @@ async def test_the_answer_is_unknown_where_the_best_score_as_it_is_told_is_low(
 
 async def test_a_network_that_fails_at_an_end_says_so() -> None:
     def bounded(level: str, feeds: dict[str, Any]) -> Sequence[Any]:
-        scores, boundaries, total = add_up(level, feeds)
-        return np.where(total > 6, np.nan, scores), boundaries, total
+        scores, boundaries, vectors, total = add_up(level, feeds)
+        return np.where(total > 6, np.nan, scores), boundaries, vectors, total
 
     async with batching(look_ahead=2, run=bounded, executor=InlineExecutor()) as (scheduler, _):
         sink = Listener(3)

@@ -171,7 +171,7 @@ def test_step_graphs_and_whole_scores_give_the_same(bundle: ModelBundle, corpus:
     sequence = replace(sequence, poses=replace(sequence.poses, joints=swaying[..., :3], confidence=swaying[..., 3]))
 
     def whole(poses: Floats) -> tuple[Floats, Floats]:
-        scores, boundaries = open_scorer(bundle).replay(poses[None])
+        scores, boundaries, _ = open_scorer(bundle).replay(poses[None])
         return scores[0], boundaries[0]
 
     by_step = stream(bundle.manifest, open_scorer(bundle), sequence, None)

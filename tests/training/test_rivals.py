@@ -75,7 +75,7 @@ def test_rings_that_have_come_round_change_nothing(body: Body) -> None:
     network, T = lively(body, 96), 330
     engine, motion = torch_scorer(network, 4), poses(2, T)
     engine.replay(poses(3, 50, 1).numpy())  # former owners of the slots
-    scores, boundaries = engine.replay(motion.numpy())
+    scores, boundaries, _ = engine.replay(motion.numpy())
     with torch.no_grad():
         logits, borders = network(motion)
     assert np.abs(scores - logits.softmax(-1).numpy()).max() < 1e-5

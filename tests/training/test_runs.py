@@ -168,7 +168,7 @@ def test_a_corpus_of_ones_own_is_all_that_is_named(tmp_path: Path) -> None:
 def test_the_bundle_is_the_network_over_the_full_sequence(run: Path, bundle: ModelBundle) -> None:
     network, _ = finetuned(run)
     golden = bundle.golden()
-    scores, boundaries = open_scorer(bundle).replay(golden.poses)
+    scores, boundaries, _ = open_scorer(bundle).replay(golden.poses)
     with torch.no_grad():
         logits, borders = network(torch.from_numpy(golden.poses))
     assert np.abs(scores - (logits / TEMPERATURE).softmax(-1).numpy()).max() < 1e-5

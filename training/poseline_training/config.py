@@ -138,6 +138,7 @@ class FinetuneSettings(RunSettings):
     class_weight: classes weigh frequency^-class_weight in the loss. prior: their logits are shifted by prior times the log
     of their frequency while training (Menon et al., ICLR 2021), which favours the rare where it is 1. border_weight: of the
     boundary loss. balance: recordings and pieces are drawn by the rarity of their frames' classes, frequency^-balance.
+    contrast: weight of supervised contrast of the frames' vectors (`objective.supervised_contrast`), at that temperature.
     average: decay of the weights' running mean, which is what is kept. init: a pretraining run.
 
     trunk: a bundle whose normalizer and body are trained on, under new heads; the network is of its shape then.
@@ -153,6 +154,8 @@ class FinetuneSettings(RunSettings):
     balance: float = Field(default=0.0, ge=0)
     label_smoothing: float = 0.05
     border_weight: float = 0.5
+    contrast: float = Field(default=0.0, ge=0)
+    contrast_temperature: float = Field(default=0.1, gt=0)
     average: float = 0.995
     context: int = 24  # first frames of a crop that began elsewhere: no loss, they lack their past
     init: Path | None = None

@@ -19,7 +19,7 @@ from rich.console import Console
 from torch import Tensor, nn
 
 from poseline.actor import perform
-from poseline.bundle import GOLDEN, ModelBundle, file_digest
+from poseline.bundle import BANK, GOLDEN, ModelBundle, file_digest
 from poseline.decoding import DecodingOptions
 from poseline.errors import BundleError, InputError
 from poseline.formats.corpus import LabelledSequence, read_corpus
@@ -29,8 +29,9 @@ from poseline.skeleton import BODY16, Floats
 from poseline.stepping import check_golden
 from poseline.whole import check_whole
 from poseline_training.augment import augment
+from poseline_training.bank import write_bank
 from poseline_training.card import write_card
-from poseline_training.config import AugmentSettings, EvaluationSet, ExportSettings
+from poseline_training.config import AugmentSettings, EvaluationSet, ExportSettings, FinetuneSettings
 from poseline_training.evaluate import StreamedSequence, report, stream_all
 from poseline_training.finetune import finetuned
 from poseline_training.network.fusion import REACH
@@ -38,6 +39,7 @@ from poseline_training.network.levels import Level, Steps
 from poseline_training.network.localizer import Localizer
 from poseline_training.network.steps import deployed
 from poseline_training.robustness import robustness
+from poseline_training.running import RESOLVED
 from poseline_training.runtime import open_scorer, open_whole
 from poseline_training.thresholds import choose_thresholds
 from poseline_training.weights import WEIGHTS, write_weights
@@ -70,7 +72,8 @@ def export(settings: ExportSettings) -> ModelBundle:
 def _make(settings: ExportSettings) -> None:
     network, classes = finetuned(settings.run)
     twin = None if settings.twin is None else _twin(settings.twin, classes)
-    bundle = write_bundle(network, classes, settings, Console(stderr=True), twin)
+    seen = FinetuneSettings.load(settings.run / RESOLVED)
+    bundle = write_bundle(network, classes, settings, Console(stderr=True), twin, seen)
     bundle, chosen = _choose(settings, bundle)
     streamed = _stream(settings, bundle)
     metrics = _measure(settings, bundle, streamed) | chosen
@@ -95,11 +98,13 @@ def write_bundle(
     settings: ExportSettings,
     console: Console,
     twin: Localizer | None = None,
+    seen: FinetuneSettings | None = None,
 ) -> ModelBundle:
     """The network as a bundle in `settings.output`, proved equal to it, nothing measured.
 
     The networks become what is exported: of their heads the asked one stays, with its temperature in its weights. twin: the
-    network for mode `offline`. Raises InputError for a head that was not trained, BundleError.
+    network for mode `offline`. seen: what the network was trained on, of which the bundle keeps a bank. Raises InputError
+    for a head that was not trained, BundleError.
     """
     _select(network, settings.look_ahead)
     network.temper(settings.temperature)
@@ -116,6 +121,8 @@ def write_bundle(
         _write_whole(twin, folder / WHOLE)
     _write_golden(network, twin, folder / GOLDEN)
     write_weights(network, folder / WEIGHTS)
+    if seen:
+        write_bank(network, seen, folder / BANK)
     (folder / "LICENSE").write_text(settings.license_text)
     _save(_manifest(settings, steps, classes, twin), folder)
     bundle = ModelBundle.open(folder)
@@ -139,7 +146,7 @@ def _write_level(level: Level, width: int, path: Path) -> None:
     first = level.every == 1
     inputs = (torch.zeros(2, len(BODY16.joints), 4), rows) if first else (rows,)
     names = ["joints", "rows"] if first else ["rows"]
-    outputs = ["scores", "boundaries", "written"] if first else ["written"]
+    outputs = ["scores", "boundaries", "vectors", "written"] if first else ["written"]
     _write_graph(level.module, inputs, names, outputs, tuple({0: batch} for _ in inputs), path)
 
 
@@ -215,6 +222,8 @@ def _write_golden(network: Localizer, twin: Localizer | None, path: Path) -> Non
             with torch.no_grad():
                 scores, boundaries = _Whole(one)(torch.from_numpy(golden["poses"]))
             golden |= {f"{prefix}scores": scores.numpy(), f"{prefix}boundaries": boundaries.numpy()}
+    with torch.no_grad():
+        golden["vectors"] = network.encode(torch.from_numpy(golden["poses"])).numpy()
     np.savez_compressed(path, **golden)  # pyright: ignore[reportArgumentType]
 
 
@@ -224,6 +233,7 @@ def _manifest(
     state = steps.spec()
     whole = WholeSpec(graph=WHOLE, reach=REACH, chunk=_CHUNK) if twin else None
     files = [*(level.graph for level in state.levels), *([whole.graph] if whole else []), GOLDEN, WEIGHTS, "LICENSE"]
+    files += [BANK] if (settings.output / BANK).exists() else []
     return ModelManifest(
         name=settings.name,
         version=settings.version,

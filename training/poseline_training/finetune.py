@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+import torch.nn.functional as F
+from torch import Tensor, nn
 from torch.nn import Parameter
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
@@ -21,12 +22,22 @@ from poseline.skeleton import BODY16
 from poseline_training.config import FinetuneSettings, NetworkSettings
 from poseline_training.corpus import TrainingData, load_training_data
 from poseline_training.network.localizer import Localizer
-from poseline_training.objective import IGNORE, Taught, class_weights, distillation_loss, late, localization_loss
+from poseline_training.objective import (
+    IGNORE,
+    Taught,
+    class_weights,
+    distillation_loss,
+    late,
+    localization_loss,
+    supervised_contrast,
+)
 from poseline_training.pretrain import TRUNK, pretrained_weights
 from poseline_training.running import RESOLVED, Pace, TrainingModule, checkpoint, make_trainer, start, warmup_cosine
 from poseline_training.sampling import LabelledBatches
 from poseline_training.weights import read_weights
 
+_CONTRASTED = 384
+"""Frames of actions, and of background, that are contrasted in a step."""
 _OTHERS = 0.25
 """Share of the loss of all heads but the first, which is the one that most will use."""
 
@@ -48,6 +59,9 @@ class Finetuning(TrainingModule):
         self.average = AveragedModel(
             self.network, multi_avg_fn=get_ema_multi_avg_fn(settings.average), use_buffers=True
         ).requires_grad_(False)
+        if settings.contrast:  # where vectors are contrasted; nothing of it is kept
+            width = self.network.body.width
+            self.project = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, width // 2))
         self.register_buffer("weights", weights)
         self.register_buffer("shift", settings.prior * shares.clamp(min=1e-4).log())
         # Out of sight of the optimiser and of checkpoints: they have runs of their own.
@@ -56,7 +70,8 @@ class Finetuning(TrainingModule):
     def training_step(self, batch: tuple[Tensor, Tensor], _: int) -> Tensor:
         poses, labels = batch
         taught = self._taught(poses)
-        heads = self.network.heads(poses)
+        vectors = self.network.encode(poses)
+        heads = self.network.heads_of(vectors)
         losses = [
             self._loss(logits + self.shift, borders, late(labels, look_ahead, IGNORE), taught, look_ahead)
             for (logits, borders), look_ahead in zip(heads, self.network.look_aheads, strict=True)
@@ -64,10 +79,24 @@ class Finetuning(TrainingModule):
         loss = losses[0]
         if others := losses[1:]:
             loss = (1 - _OTHERS) * loss + _OTHERS * torch.stack(others).mean()
+        if self.finetuning.contrast:
+            loss = loss + self.finetuning.contrast * self._contrast(vectors, labels)
         known = labels >= 0
         right = (heads[0][0].argmax(-1) == labels)[known].float().mean()
         self.log_dict({"loss": loss, "frame_accuracy": right}, prog_bar=True)
         return loss
+
+    def _contrast(self, vectors: Tensor, labels: Tensor) -> Tensor:
+        """Over some frames of the batch, drawn anew: half of them of actions."""
+        drawn = [
+            some[torch.randperm(len(some), device=some.device)[:_CONTRASTED]]
+            for some in (torch.nonzero(labels.flatten() > 0)[:, 0], torch.nonzero(labels.flatten() == 0)[:, 0])
+        ]
+        chosen = torch.cat(drawn)
+        projected = F.normalize(self.project(vectors.flatten(0, 1)[chosen]).float(), dim=-1)
+        return supervised_contrast(
+            projected, labels.flatten()[chosen], chosen // labels.shape[1], self.finetuning.contrast_temperature
+        )
 
     def _loss(self, logits: Tensor, borders: Tensor, labels: Tensor, taught: Taught | None, look_ahead: int) -> Tensor:
         settings = self.finetuning

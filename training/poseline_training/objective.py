@@ -56,6 +56,23 @@ def distillation_loss(logits: Tensor, border_logits: Tensor, taught: Taught, kno
     return (classes * known).sum() / count, (borders * known).sum() / count
 
 
+def supervised_contrast(vectors: Tensor, labels: Tensor, crops: Tensor, temperature: float) -> Tensor:
+    """Frames of one class are to be nearer to each other than to all others (Khosla et al., NeurIPS 2020).
+
+    Unit vectors (N, D) with labels (N,) and the crop (N,) that each comes from. Neighbours in a crop are alike whatever is
+    learnt, so pairs of one crop say nothing; and background is no class: its frames push, and pull nobody.
+    """
+    similar = vectors @ vectors.T / temperature
+    other = crops[:, None] != crops[None]
+    alike = other & (labels[:, None] == labels[None]) & (labels > 0)[:, None]
+    log_share = similar - similar.masked_fill(~other, -torch.inf).logsumexp(1, keepdim=True)
+    count = alike.sum(1)
+    pulled = count > 0
+    if not pulled.any():
+        return vectors.sum() * 0
+    return -((log_share * alike).sum(1)[pulled] / count[pulled]).mean()
+
+
 def localization_loss(
     logits: Tensor, border_logits: Tensor, labels: Tensor, weights: Tensor, smoothing: float, border_weight: float
 ) -> Tensor:

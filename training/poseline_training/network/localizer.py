@@ -70,7 +70,11 @@ class Localizer(nn.Module):
 
     def heads(self, poses: Tensor) -> list[tuple[Tensor, Tensor]]:
         """Class and boundary logits of every head, in the order of `look_aheads`."""
-        vectors = self.dropout(self.encode(poses))
+        return self.heads_of(self.encode(poses))
+
+    def heads_of(self, vectors: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """The same, of what `encode` gives."""
+        vectors = self.dropout(vectors)
         classes, borders = self.classify(vectors), self.border(vectors)
         return list(zip(classes.split(self.classes, -1), borders.split(2, -1), strict=True))
 

@@ -18,7 +18,8 @@ from poseline_training.network.normalizer import PoseNormalizer
 
 
 class _FirstStep(nn.Module):
-    """joints (B, V, 4), rows (B, (2 + taps) · width) → scores (B, 1 + K), boundaries (B, 2), rows (B, … · width)."""
+    """joints (B, V, 4), rows (B, (2 + taps) · width) → scores (B, 1 + K), boundaries (B, 2), vectors (B, D), rows
+    (B, … · width)."""
 
     def __init__(self, network: Localizer, body: nn.Module, width: int) -> None:
         super().__init__()
@@ -30,11 +31,11 @@ class _FirstStep(nn.Module):
             self.head.weight.copy_(torch.cat([network.classify.weight, network.border.weight]))
             self.head.bias.copy_(torch.cat([network.classify.bias, network.border.bias]))
 
-    def forward(self, joints: Tensor, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(self, joints: Tensor, rows: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         pose, pose_row, rows = self._normalize(joints.flatten(1), rows)
         vector, *written = self.body(pose, rows)
         logits, borders = self.head(vector).split([self.classes, 2], -1)
-        return F.softmax(logits, dim=-1), torch.sigmoid(borders), torch.cat([*pose_row, *written], -1)
+        return F.softmax(logits, dim=-1), torch.sigmoid(borders), vector, torch.cat([*pose_row, *written], -1)
 
     def _normalize(self, joints: Tensor, rows: Tensor) -> tuple[Tensor, list[Tensor], Tensor]:
         """The scaled pose with its confidence, the row to remember in pieces, and the body's rows.

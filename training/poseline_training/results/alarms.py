@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from poseline.decoding import DecodingOptions
+from poseline.enrolment import Vocabulary
 from poseline.formats.corpus import FPS, LabelledSequence
 from poseline.manifest import ModelManifest
 from poseline.resampling import GridFrame
@@ -63,7 +64,7 @@ def events_by(
 ) -> list[list[SegmentEvent]]:
     """What is said of one recording by each of the options; spans: as `spans_with_scores` gives them."""
     slots = np.arange(len(options))
-    decoder = SpanDecoder(manifest, len(options), manifest.look_ahead)
+    decoder = SpanDecoder(Vocabulary(manifest), len(options), manifest.look_ahead)
     events: list[list[SegmentEvent]] = [[] for _ in options]
     for slot, one in enumerate(options):
         decoder.open(slot, one)

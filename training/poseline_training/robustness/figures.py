@@ -177,4 +177,5 @@ def _scored(scorer: StepScorer, spans: Sequence[list[Floats]], look_ahead: int) 
     """Scores and boundaries of each span. Its last pose is held: for the look-ahead, and until the longest span is over."""
     frames = max(map(len, spans)) + look_ahead
     poses = np.stack([np.stack(span + [span[-1]] * (frames - len(span))) for span in spans])
-    return list(zip(*scorer.replay(poses), strict=True))
+    answer = scorer.replay(poses)
+    return list(zip(answer.scores, answer.boundaries, strict=True))
