@@ -50,6 +50,7 @@ COMMANDS: dict[str, Entry] = {
     "alarms": Entry("poseline_training.cli:alarms", "training", "How soon starts are told, and how often in vain."),
     "results": Entry("poseline_training.cli:results", "training", "Write the page of results from the rows."),
     "reproduce": Entry("poseline_training.cli:reproduce", "training", "Train a row of the results again and compare."),
+    "pick": Entry("poseline_training.pick:pick", "training", "Pick what to label of what was captured."),
     "compare": Entry("poseline_training.compare:compare", "training", "Say which of two bundles is better."),
     "bench": Entry("poseline_bench.cli:bench", "bench", "Measure speed."),
 }

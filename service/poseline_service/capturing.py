@@ -24,9 +24,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from poseline.enrolment import Vocabulary
 from poseline.errors import InputError
 from poseline.formats.captures import Capture, CapturedSegment, encode
-from poseline.manifest import ModelManifest
 from poseline.resampling import GridFrame
 from poseline.segments import SegmentEvent
 from poseline_service.logging import log
@@ -70,8 +70,8 @@ class Captures:
 
     # --- on the event loop ------------------------------------------------------------------------------------------
 
-    def of(self, session_id: str, owner: str, manifest: ModelManifest, digest: str) -> SessionCapture:
-        return SessionCapture(self, _prefix(session_id, owner), manifest, digest)
+    def of(self, session_id: str, owner: str, vocabulary: Vocabulary, digest: str) -> SessionCapture:
+        return SessionCapture(self, _prefix(session_id, owner), vocabulary, digest)
 
     def make_room(self) -> bool:
         """For one frame more, which must be given back; or it is dropped, and counted."""
@@ -179,9 +179,9 @@ def _files(folder: Path) -> list[tuple[Path, float, int]]:
 class SessionCapture:
     """What is kept of one session, by this server."""
 
-    def __init__(self, captures: Captures, prefix: str, manifest: ModelManifest, digest: str) -> None:
+    def __init__(self, captures: Captures, prefix: str, vocabulary: Vocabulary, digest: str) -> None:
         self.captures, self.prefix = captures, prefix
-        self.manifest, self.digest = manifest, digest
+        self.vocabulary, self.digest = vocabulary, digest
         self.kept = True
 
     def tap(self, number: int) -> Tap:
@@ -199,7 +199,7 @@ class Tap:
 
     def __init__(self, session: SessionCapture, number: int) -> None:
         self._session, self._captures, self._number = session, session.captures, number
-        self._step = 1 / session.manifest.fps
+        self._step = 1 / session.vocabulary.manifest.fps
         self._unscored: deque[tuple[float, bytes]] = deque()
         self._rows: list[_Row] = []
         self._segments: list[CapturedSegment] = []
@@ -246,14 +246,14 @@ class Tap:
 
 
 def _capture(rows: Sequence[_Row], segments: Sequence[CapturedSegment], of: SessionCapture) -> Capture:
-    manifest, best = of.manifest, min(len(row.top) for row in rows)
+    manifest, best = of.vocabulary.manifest, min(len(row.top) for row in rows)
     return Capture(
         np.frombuffer(b"".join(row.pose for row in rows), "<f4").reshape(len(rows), -1, 4),
         np.array([row.t for row in rows], np.float64),
         np.array([[label for label, _ in row.top[:best]] for row in rows], np.uint16),
         np.array([[score for _, score in row.top[:best]] for row in rows], np.float32),
         tuple(segments),
-        manifest.classes,
+        of.vocabulary.names,
         manifest.layout,
         (manifest.name, manifest.version, of.digest),
     )

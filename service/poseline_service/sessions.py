@@ -152,7 +152,7 @@ class Session:
         self._options = SessionOptions(choice, model.vocabulary)
         self._capture: SessionCapture | None = None
         if captures is not None and choice.capture:
-            self._capture = captures.of(outbox.session_id, holding.owner, manifest, self._model.bundle.digest)
+            self._capture = captures.of(outbox.session_id, holding.owner, model.vocabulary, self._model.bundle.digest)
         self._intake = model.intake
         blocks = self._options.on_overload == "block"
         self._room = settings.queue_frames if blocks else settings.queue_frames // 2

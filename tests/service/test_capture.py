@@ -15,6 +15,7 @@ import pytest
 
 from made_up import NATIVE, recording, request_of
 from poseline.client import StreamClient
+from poseline.enrolment import Vocabulary
 from poseline.errors import InputError
 from poseline.formats.captures import CapturedSegment, read_capture
 from poseline.formats.poses import read_poses
@@ -110,7 +111,7 @@ def opened(folder: Path, models: Path, **settings: Any) -> tuple[Captures, Sessi
 
     bundle, metrics = find_bundle(models), Metrics()
     captures = Captures(folder, ServiceSettings(capture=folder, **settings), metrics)
-    return captures, captures.of("ses_1", "somebody", bundle.manifest, bundle.digest), metrics
+    return captures, captures.of("ses_1", "somebody", Vocabulary(bundle.manifest), bundle.digest), metrics
 
 
 def gather(tap: Tap, frames: range, late: int = 0) -> None:

@@ -46,7 +46,8 @@ def compare(
     streams, classes = streamed(bundles, corpus, split, label_map)
     values = [headline(one) for one in streams]
     found = paired_bootstrap([streams[1]], [streams[0]], headline, draws)
-    decision, people = verdict(found[DECIDES]), len(by_person(streams[0]))
+    people = len(by_person(streams[0]))
+    decision = verdict(found[DECIDES], people)
     _tell(bundles, values, found)
     typer.echo(
         f"{bundles[1].path.name} is {decision} than {bundles[0].path.name}"
@@ -92,16 +93,20 @@ def streamed(
     return kept, names
 
 
-def verdict(difference: Interval) -> Verdict:
-    """By the interval alone: what it does not exclude is not said."""
-    if difference.low > 0:
+def verdict(difference: Interval, people: int) -> Verdict:
+    """By the interval alone: what it does not exclude is not said; and one person's has no width."""
+    if people > 1 and difference.low > 0:
         return "better"
-    return "worse" if difference.high < 0 else "no difference shown"
+    return "worse" if people > 1 and difference.high < 0 else "no difference shown"
 
 
 def _tell(bundles: Sequence[ModelBundle], values: Sequence[dict[str, float]], found: dict[str, Interval]) -> None:
     table = Table("", *(one.path.name for one in bundles), "difference", "95 %")
     for name, one in found.items():
-        shown = (f"{value[name]:.3f}" for value in values)
-        table.add_row(name, *shown, f"{one.value:+.3f}", f"{one.low:+.3f} to {one.high:+.3f}")
+        shown = (_number(value[name], "") for value in values)
+        table.add_row(name, *shown, _number(one.value, "+"), f"{_number(one.low, '+')} to {_number(one.high, '+')}")
     Console().print(table)
+
+
+def _number(value: float, sign: str) -> str:
+    return f"{value:{sign}.3f}" if np.isfinite(value) else "-"

@@ -8,7 +8,8 @@ times                      float64 (T,), seconds on the client's clock, without 
 labels, scores             uint16 and float16 (T, N): the best classes of each frame, best first
 segment_kinds, segment_labels, segment_spans, segment_scores      (S,), (S,), (S, 2) seconds, (S,): what was decided in that
                            time, as final or as retracted; a segment may have begun before
-classes, layout, model     names of the classes, background first; of the native layout; the model's name, version, digest
+classes, layout, model     names of the classes by label, background first, "" where there is none; of the native layout; the
+                           model's name, version, digest
 
 Nothing in it says who it is, whose session it was, or what they called anybody.
 """
