@@ -10,7 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
+from poseline.skeleton import Floats
 from poseline_training.config import FinetuneSettings
 from poseline_training.corpus import load_training_data
 from poseline_training.network.localizer import Localizer
@@ -22,7 +24,13 @@ _PER_CLIP = 8
 
 
 def write_bank(network: Localizer, settings: FinetuneSettings, path: Path) -> None:
-    """vectors float16 (N, D) of frames drawn as in training, and labels int16 (N,) in the run's classes, -1 unknown."""
+    """vectors float16 (N, D) and labels int16 (N,) in the run's classes, -1 unknown."""
+    vectors, labels = draw_bank(network, settings)
+    np.savez_compressed(path, vectors=vectors.astype(np.float16), labels=labels.astype(np.int16))
+
+
+def draw_bank(network: Localizer, settings: FinetuneSettings) -> tuple[Floats, NDArray[np.int64]]:
+    """Vectors (N, D) of frames drawn as in training, and their labels (N,)."""
     clips = ClipMaker(load_training_data(settings.data), settings)
     rng = np.random.default_rng(0)
     vectors, labels = [], []
@@ -32,6 +40,4 @@ def write_bank(network: Localizer, settings: FinetuneSettings, path: Path) -> No
         with torch.no_grad():
             vectors.append(network.encode(torch.from_numpy(poses)[None])[0].numpy()[some])
         labels.append(known[some])
-    np.savez_compressed(
-        path, vectors=np.concatenate(vectors).astype(np.float16), labels=np.concatenate(labels).astype(np.int16)
-    )
+    return np.concatenate(vectors), np.concatenate(labels)

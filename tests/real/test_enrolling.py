@@ -1,0 +1,67 @@
+"""A class that no model of ours knows, from three clips over the API, while a stream runs: real motion."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx
+import numpy as np
+
+from poseline.client import StreamClient
+from poseline.codec import encode
+from poseline.formats.corpus import LabelledSequence, read_corpus
+from poseline.pose import PoseSequence
+from poseline.protocol import EnrolRequest, ExampleSpec, Flushed, Frame, SegmentFinal
+from poseline.remote import layout_spec, request_for, timeline
+from servers import ServerProcess
+
+PROJECT = Path(__file__).parents[2]
+CLASS = "raise_up_both_hands"
+SHOWN, LOOKED_AT = 3, 4
+
+
+def performances(data: Path) -> list[PoseSequence]:
+    """Clips of the class, each in another style."""
+    read: list[LabelledSequence] = read_corpus(data / "bandai_namco" / "trimmed_train_dataset2.npz")
+    found = {one.style: one.poses for one in read if one.classes[int(one.labels.max())] == CLASS}
+    return [found[style] for style in sorted(found)][: SHOWN + LOOKED_AT]
+
+
+async def labels(client: StreamClient, poses: PoseSequence, begin: float) -> list[str]:
+    """Of what is decided of a clip, all of which has been scored."""
+    frames = [Frame(one.t + begin, one.people) for one in timeline({"p1": poses})]
+    for first in range(0, len(frames), 30):
+        await client.send(frames[first : first + 30])
+    await client.flush()
+    found: list[str] = []
+    while not isinstance(message := await client.receive(), Flushed):
+        assert message is not None
+        found += [message.label] if isinstance(message, SegmentFinal) else []
+    return found
+
+
+async def test_an_unknown_class_is_enrolled_and_found_in_a_stream_that_runs(
+    serve: Callable[..., ServerProcess], tmp_path: Path, data: Path
+) -> None:
+    server = serve(shutil.copytree(PROJECT / "models", tmp_path / "models")).ready()
+    clips = performances(data)
+    shown, looked_at = clips[:SHOWN], clips[SHOWN:]
+    starts = 10.0 * np.arange(1, 2 * LOOKED_AT + 1)  # beyond the gap that begins somebody anew
+    async with StreamClient(server.ws, layout=layout_spec(clips[0]), coordinates=clips[0].coordinates) as client:
+        assert CLASS not in client.started.classes
+        before = [await labels(client, one, float(t)) for one, t in zip(looked_at, starts, strict=False)]
+        assert not any(CLASS in one for one in before)
+        examples = [ExampleSpec(recording=request_for({"p1": one})) for one in shown]
+        answer = await asyncio.to_thread(
+            httpx.post,
+            f"{server.url}/v1/models/default/prototypes",
+            content=encode(EnrolRequest(name=CLASS, examples=examples)),
+            headers={"Content-Type": "application/json"},
+            timeout=60,
+        )
+        assert answer.status_code == 201, answer.text
+        after = [await labels(client, one, float(t)) for one, t in zip(looked_at, starts[LOOKED_AT:], strict=True)]
+    assert sum(CLASS in one for one in after) >= LOOKED_AT - 1, after
