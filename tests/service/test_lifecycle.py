@@ -115,9 +115,10 @@ async def test_a_client_that_vanishes_leaves_nothing_behind(serve: Callable[...,
             await client.send(encode(Frames(i, frames_of(seed, 192)[i : i + 64])), text=True)
         client.transport.abort()
     await asyncio.to_thread(server.wait_for_metric, "poseline_sessions_active", 0)
-    metrics = server.metrics()
-    assert metrics["poseline_state_bytes"] == 0, server.stop()
+    # What was accepted is still scored, to be kept for who comes back; then its lanes are free.
+    await asyncio.to_thread(server.wait_for_metric, "poseline_state_bytes", 0)
     await asyncio.to_thread(server.wait_for_metric, 'poseline_queue_depth{model="tiny"}', 0)
+    metrics = server.metrics()
     assert metrics['poseline_sessions_total{end_reason="disconnect",model="tiny"}'] == 5, server.stop()
 
 

@@ -15,6 +15,7 @@ from poseline.bundle import find_bundle
 from poseline.client import StreamClient
 from poseline.codec import CODECS, JSON, MSGPACK, Codec
 from poseline.decoding import DecodingOptions
+from poseline.enrolment import Vocabulary
 from poseline.protocol import Frame, SegmentFinal, SegmentRetracted, SegmentStarted, SessionUpdated, StreamOptions
 from poseline_service.options import SessionOptions
 from servers import PATIENCE, ServerProcess
@@ -223,7 +224,7 @@ def test_thresholds_of_single_classes_are_told_until_the_client_has_its_own(mode
     manifest = find_bundle(models).manifest
     own = {"wave": {"min_score": 0.9, "off_score": 0.6}}
     decoding = DecodingOptions.model_validate(manifest.decoding.model_dump() | {"thresholds": own})
-    options = SessionOptions(StreamOptions(), manifest.model_copy(update={"decoding": decoding}))
+    options = SessionOptions(StreamOptions(), Vocabulary(manifest.model_copy(update={"decoding": decoding})))
     assert options.effective()["thresholds"] == own
     assert options.of_track.decoding.thresholds["wave"].min_score == 0.9
     changed = options.changed({"min_score": 0.7})

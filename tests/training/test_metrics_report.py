@@ -177,7 +177,8 @@ def test_step_graphs_and_whole_scores_give_the_same(bundle: ModelBundle, corpus:
     by_step = stream(bundle.manifest, open_scorer(bundle), sequence, None)
     at_once = stream(bundle.manifest, whole, sequence, None)
     assert len(by_step.events) > 4
-    assert by_step.events == at_once.events
+    counted = [replace(event, repetitions=None) for event in by_step.events]  # of which the whole knows nothing
+    assert counted == list(at_once.events)
     np.testing.assert_allclose(by_step.scores, at_once.scores, atol=1e-6)
     assert (by_step.person, by_step.corpus) == ("1", "made_up")
 
