@@ -219,7 +219,8 @@ def main() -> None:
     torch.set_num_threads(1)
     cases = [asked.cases[i : i + 3] for i in range(0, len(asked.cases), 3)]
     found = [measure(Path(run), asked.data, corpus, kind) for run, corpus, kind in cases]
-    asked.output.write_text(json.dumps(found, indent=2) + "\n")
+    text = json.dumps(found, indent=2).replace("NaN", "null")  # no recording of the set lacks the class
+    asked.output.write_text(text + "\n")
 
 
 if __name__ == "__main__":
