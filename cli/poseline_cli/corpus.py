@@ -37,7 +37,7 @@ from poseline.labelling import (
     sequences_of,
 )
 from poseline.timeline import Timeline, source_rate
-from poseline_cli.watching import progress, watched
+from poseline_cli.watching import AtOnce, Pose, progress, watched
 from poseline_video import MODEL
 
 _FEW = 5
@@ -78,10 +78,8 @@ def corpus(
     fps: Fps = None,
     layout: Layout = None,
     image_size: ImageSize = None,
-    in_video: Annotated[int, typer.Option(help="People to look for at once in a video.", min=1, max=4)] = 1,
-    pose: Annotated[
-        Path, typer.Option(envvar="POSELINE_POSE", help="Folder of the pose extractor, for videos.")
-    ] = Path("pose"),
+    in_video: AtOnce = 1,
+    pose: Pose = Path("pose"),
 ) -> None:
     """Make a corpus to train on from recordings and labels, dealt to train, val and test by person."""
     files = _recordings(recordings, input_format)

@@ -40,13 +40,14 @@ from poseline.formats.timelines import FORMATS, format_of, timeline_format
 from poseline.formats.videos import is_video
 from poseline.online import StreamLocalizer
 from poseline.protocol import DecodingChoice, LocalizeOptions, LocalizeResponse, ModelInfo
+from poseline.prototypes import vocabulary_of
 from poseline.remote import localize as localize_remotely
 from poseline.remote import remote_model
 from poseline.segments import SegmentEvent
 from poseline.timeline import Timeline, TimelineSegment, effective_thresholds, ranked, recording_length, source_rate
 from poseline.translation import decoding_options, model_info, rounded
 from poseline.whole import chunked, localize_whole
-from poseline_cli.watching import Bar, need, progress, watched
+from poseline_cli.watching import AtOnce, Bar, Pose, need, progress, watched
 from poseline_video import MODEL
 
 _TEXT = "text"
@@ -74,10 +75,8 @@ def localize(
     layout: Layout = None,
     image_size: ImageSize = None,
     sequence: Sequence = None,
-    people: Annotated[int, typer.Option(help="People to look for at once in a video.", min=1, max=4)] = 1,
-    pose: Annotated[
-        Path, typer.Option(envvar="POSELINE_POSE", help="Folder of the pose extractor, for videos.")
-    ] = Path("pose"),
+    people: AtOnce = 1,
+    pose: Pose = Path("pose"),
     mode: Annotated[
         Mode | None,
         typer.Option(help="Offline: a network that sees the whole; else as the recording says, else online."),
@@ -139,6 +138,7 @@ def _played(
     from poseline_service.engine import open_scorer  # ONNX Runtime, only where it is to run
 
     decoding, scorer = decoding_options(options, bundle.manifest.decoding), open_scorer(bundle, slots=1)
+    vocabulary = vocabulary_of(bundle)
     frames, done = sum(len(poses) for poses in recording.people.values()), count(1)
     for name, poses in recording.people.items():
         with StreamLocalizer(
@@ -149,6 +149,7 @@ def _played(
             coordinates=poses.coordinates,
             classes=options.classes,
             gap_reset=options.gap_reset,
+            vocabulary=vocabulary,
         ) as stream:
             for frame in poses.frames():
                 yield from ((name, event) for event in stream.push(frame))

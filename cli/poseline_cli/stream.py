@@ -14,6 +14,7 @@ import typer
 from poseline import cli, protocol
 from poseline.errors import InputError, MissingExtra
 from poseline.formats.videos import is_video
+from poseline_cli.watching import AtOnce, Pose
 from poseline_video import MODEL
 
 
@@ -35,10 +36,8 @@ def stream(
     chunk: cli.Chunk = 1,
     format: cli.Format = cli.StreamFormat.text,
     partials: cli.Early = cli.Partials.changes,
-    people: Annotated[int, typer.Option(help="People to look for at once in a picture.", min=1, max=4)] = 1,
-    pose: Annotated[
-        Path, typer.Option(envvar="POSELINE_POSE", help="Folder of the pose extractor, for videos and cameras.")
-    ] = Path("pose"),
+    people: AtOnce = 1,
+    pose: Pose = Path("pose"),
     seed: cli.Seed = 0,
     seconds: cli.Seconds = 60.0,
 ) -> None:

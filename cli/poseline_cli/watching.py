@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -14,6 +15,11 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from poseline.cli import Recording
 from poseline.errors import MissingExtra
+
+AtOnce = Annotated[int, typer.Option(help="People to look for at once in a video or a camera's picture.", min=1, max=4)]
+Pose = Annotated[
+    Path, typer.Option(envvar="POSELINE_POSE", help="Folder of the pose extractor, for videos and cameras.")
+]
 
 
 @dataclass(frozen=True)

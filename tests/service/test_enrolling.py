@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from time import monotonic, sleep
@@ -116,6 +120,7 @@ async def test_what_is_enrolled_is_kept_and_followed(serve: Callable[..., Server
     assert prototypes.post(packed, MSGPACK.media_type).status_code == 201
     await until(lambda: others.names() == ["Itch-2", "itch"])
     assert read(folder_of(bundle) / "itch.json").examples == 1
+    assert "itch" in await asyncio.to_thread(localized_here, house)
     assert others.delete("itch").status_code == 204
     await until(lambda: prototypes.names() == ["Itch-2"])
     (folder_of(bundle) / "broken.json").write_text("{")
@@ -128,6 +133,16 @@ async def test_what_is_enrolled_is_kept_and_followed(serve: Callable[..., Server
     answer = httpx.post(f"{first.url}/v1/localize", content=asked, headers={"Content-Type": "application/json"})
     found = {one["label"]: one["label_id"] for one in answer.json()["segments"]}
     assert found.get("Itch-2", 0) >= len(bundle.manifest.classes)
+
+
+def localized_here(house: Path) -> set[str]:
+    """Labels that the command line finds without any server."""
+    recording = house / "recording.json"
+    recording.write_bytes(encode(request_for({"p1": done(9).poses})))
+    command = [sys.executable, "-m", "poseline_cli", "localize", recording, "--models", house, "--format", "json"]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    told = subprocess.run(command, env=environment, capture_output=True, timeout=PATIENCE, check=True).stdout
+    return {one["label"] for one in json.loads(told)["segments"]}
 
 
 async def until(what: Callable[[], bool]) -> None:
