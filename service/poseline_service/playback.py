@@ -8,9 +8,12 @@ a stream's bound on pending frames, so that live streams keep their turn. (In mo
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import asynccontextmanager
+from functools import partial
 from itertools import pairwise
 from time import perf_counter
+from typing import TypeVar
 
 from poseline.errors import EngineFailure, Overloaded
 from poseline.pose import PoseSequence
@@ -27,6 +30,7 @@ from poseline_service.settings import ServiceSettings
 from poseline_service.tracks import Changes, LoadedModel, Track, TrackOptions
 from poseline_service.workers import Told
 
+T = TypeVar("T")
 _SLICE = 64
 """Frames pushed between two looks at the backlog."""
 
@@ -47,15 +51,21 @@ class RecordingLocalizer:
         """spend: hears how many frames there are, and may raise. Raises that, whatever is wrong with the request,
         Overloaded, EngineFailure."""
         came = perf_counter()
+        async with self.grown(partial(read_recording, body, form, model, self._settings)) as (recording, begun):
+            spend(sum(map(len, recording.tracks)))
+            return await self.play(recording, model, request_id, (came, begun))
+
+    @asynccontextmanager
+    async def grown(self, read: Callable[[], T]) -> AsyncGenerator[tuple[T, float]]:
+        """What a body becomes, by `read` in a thread, and when its turn came (`perf_counter`). Whoever reads bodies of poses
+        does so here. Raises what `read` does."""
         async with self._grown:
             await self._reading.acquire()
             begun = perf_counter()
-            reading = asyncio.ensure_future(asyncio.to_thread(read_recording, body, form, model, self._settings))
+            reading = asyncio.ensure_future(asyncio.to_thread(read))
             # A thread goes on, whoever gives up waiting for it.
             reading.add_done_callback(lambda _: self._reading.release())
-            recording = await asyncio.shield(reading)
-            spend(sum(map(len, recording.tracks)))
-            return await self.play(recording, model, request_id, (came, begun))
+            yield await asyncio.shield(reading), begun
 
     async def play(
         self,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
+from functools import partial
 
 from fastapi import APIRouter, Request
 from starlette.responses import Response
@@ -47,14 +47,14 @@ async def enrol(request: Request, model: str) -> Response:
     enroller, form = _enroller(request, model), BodyFormat.of(request)
     spend = runtime.access.account(request.state.principal).spend
     async with runtime.bodies.body(request) as body:
-        asked, shown = await asyncio.to_thread(_read, body, form, runtime.settings)
-        spend(sum(len(one.poses) for one in shown))
-        learnt = await enroller.enrol(asked.name, shown)
+        async with runtime.recordings.grown(partial(_read, body, form, runtime.settings)) as ((name, shown), _):
+            spend(sum(len(one.poses) for one in shown))
+            learnt = await enroller.enrol(name, shown)
     return Response(encode(_told(enroller, learnt)), 201, media_type="application/json")
 
 
-def _read(body: bytes, form: BodyFormat, settings: ServiceSettings) -> tuple[EnrolRequest, list[Shown]]:
-    """Raises whatever is wrong with the request."""
+def _read(body: bytes, form: BodyFormat, settings: ServiceSettings) -> tuple[str, list[Shown]]:
+    """The class' name, and its examples. Raises whatever is wrong with the request."""
     text = form.decompress(body, settings.decompressed_bytes)
     check_outline(text, form.codec, settings.max_frames, _RECORDINGS)
     asked = form.codec.decode_enrolment(text)
@@ -64,7 +64,7 @@ def _read(body: bytes, form: BodyFormat, settings: ServiceSettings) -> tuple[Enr
     if frames > settings.max_frames:
         what = f"the examples hold {frames} frames in all, the limit is {settings.max_frames}"
         raise TooLarge(what, param="examples", code="too_many_frames")
-    return asked, [_shown(n, one, form) for n, one in enumerate(asked.examples)]
+    return asked.name, [_shown(n, one, form) for n, one in enumerate(asked.examples)]
 
 
 def _shown(n: int, one: ExampleSpec, form: BodyFormat) -> Shown:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx
@@ -22,10 +22,11 @@ from poseline.remote import play
 from poseline_service.bodies import zstd
 from poseline_service.frames import RATION
 from poseline_service.guard import neighbourhood
-from servers import ServerProcess
+from servers import PATIENCE, ServerProcess
 
 HEAD_BYTES, HERE, ALL = 4096, 24, 40
 BODY, BODIES, DECOMPRESSED = 400_000, 1_000_000, 8 * 1024**2
+BOMB = 32 * 1024**2
 
 
 @pytest.fixture(scope="module")
@@ -282,6 +283,23 @@ async def test_bombs_are_refused_and_take_no_memory(strict: ServerProcess) -> No
                 (413, "decompressed_too_large"),
             ]
     assert peak(strict) - before < 6 * DECOMPRESSED
+
+
+async def test_bombs_are_inflated_one_at_a_time_wherever_they_come(serve: Callable[..., ServerProcess]) -> None:
+    """Eight at once would take eight times what one may."""
+    server = serve(decompressed_bytes=BOMB).ready()
+    bomb = gzip.compress(b" " * (2 * BOMB))
+    headers = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
+    async with httpx.AsyncClient(timeout=PATIENCE) as client:
+        body = gzip.compress(encode(request_of(1, 60)))
+        honest = await client.post(server.url + "/v1/localize", content=body, headers=headers)
+        assert honest.status_code == 200
+        before = peak(server)
+        for path in ("/v1/localize", "/v1/models/default/prototypes"):
+            posts = [client.post(server.url + path, content=bomb, headers=headers) for _ in range(8)]
+            codes = [answer.json()["code"] for answer in await asyncio.gather(*posts)]
+            assert codes == ["decompressed_too_large"] * 8
+            assert peak(server) - before < 3 * BOMB, path
 
 
 def peak(server: ServerProcess) -> int:
