@@ -46,10 +46,12 @@ async def enrol(request: Request, model: str) -> Response:
     runtime: Runtime = request.app.state.runtime
     enroller, form = _enroller(request, model), BodyFormat.of(request)
     spend = runtime.access.account(request.state.principal).spend
-    async with runtime.bodies.body(request) as body:
-        async with runtime.recordings.grown(partial(_read, body, form, runtime.settings)) as ((name, shown), _):
-            spend(sum(len(one.poses) for one in shown))
-            learnt = await enroller.enrol(name, shown)
+    async with (
+        runtime.bodies.body(request) as body,
+        runtime.recordings.grown(partial(_read, body, form, runtime.settings)) as ((name, shown), _),
+    ):
+        spend(sum(len(one.poses) for one in shown))
+        learnt = await enroller.enrol(name, shown)
     return Response(encode(_told(enroller, learnt)), 201, media_type="application/json")
 
 
