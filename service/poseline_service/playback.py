@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from functools import partial
 from itertools import pairwise
@@ -36,14 +37,17 @@ _SLICE = 64
 
 
 class RecordingLocalizer:
-    """Answers requests, as many at a time as come, but reads one body at a time."""
+    """Answers requests, as many at a time as come, but reads one body at a time, in a thread of its own."""
 
     def __init__(self, settings: ServiceSettings, metrics: Metrics) -> None:
         self._settings = settings
         self._metrics = metrics
-        self._reading, self._playing = asyncio.Semaphore(1), asyncio.Semaphore(1)
+        self._playing = asyncio.Semaphore(1)
         self._grown = asyncio.Semaphore(2)
         """Recordings that are read: one plays, another waits; a body may be a thousandth of what it becomes."""
+        self._reader = ThreadPoolExecutor(1, thread_name_prefix="reader")
+        """One: the allocator keeps what a thread has freed for that thread, so many that take turns would keep many times
+        what one needs."""
 
     async def localize(
         self, body: bytes, form: BodyFormat, model: LoadedModel, request_id: str, spend: Callable[[int], None]
@@ -59,13 +63,13 @@ class RecordingLocalizer:
     async def grown(self, read: Callable[[], T]) -> AsyncGenerator[tuple[T, float]]:
         """What a body becomes, by `read` in a thread, and when its turn came (`perf_counter`). Whoever reads bodies of poses
         does so here. Raises what `read` does."""
-        async with self._grown:
-            await self._reading.acquire()
+
+        def timed() -> tuple[T, float]:
             begun = perf_counter()
-            reading = asyncio.ensure_future(asyncio.to_thread(read))
-            # A thread goes on, whoever gives up waiting for it.
-            reading.add_done_callback(lambda _: self._reading.release())
-            yield await asyncio.shield(reading), begun
+            return read(), begun
+
+        async with self._grown:
+            yield await asyncio.get_running_loop().run_in_executor(self._reader, timed)
 
     async def play(
         self,

@@ -27,6 +27,8 @@ from servers import PATIENCE, ServerProcess
 HEAD_BYTES, HERE, ALL = 4096, 24, 40
 BODY, BODIES, DECOMPRESSED = 400_000, 1_000_000, 8 * 1024**2
 BOMB = 32 * 1024**2
+TOO_MANY = 2 * RATION + 1
+"""Small frames: more than one ration, however two reads share them."""
 
 
 @pytest.fixture(scope="module")
@@ -355,9 +357,9 @@ WRONG: dict[str, tuple[list[bytes], int]] = {
     "a terabyte declared": ([b"\x82\xff" + (1 << 40).to_bytes(8) + b"abcd"], 1009),
     "a length beyond all": ([b"\x82\xff" + bytes([255] * 8) + b"abcd"], 1009),
     "a mebibyte in fragments": ([text("{", fin=False), *[more(bytes(60_000))] * 5], 1009),
-    "pings without end": ([masked(Opcode.PING, b"") * (RATION + 1)], 1008),
-    "pongs without end": ([masked(Opcode.PONG, b"x") * (RATION + 1)], 1008),
-    "fragments without end": ([text("{", fin=False) + more(b"") * RATION], 1008),
+    "pings without end": ([masked(Opcode.PING, b"") * TOO_MANY], 1008),
+    "pongs without end": ([masked(Opcode.PONG, b"x") * TOO_MANY], 1008),
+    "fragments without end": ([text("{", fin=False) + more(b"") * TOO_MANY], 1008),
     "depth": ([text("[" * 100_000)], 4400),
     "depth where nobody looks": ([text('{"type":"keepalive","x":' + "[" * 100_000 + "]" * 100_000 + "}")], 4400),
     "depth of objects": ([text('{"type":"keepalive","x":' + '{"x":' * 20_000 + "1" + "}" * 20_001)], 4400),

@@ -8,12 +8,14 @@ import sys
 from pathlib import Path
 from xml.etree import ElementTree
 
+import numpy as np
 import pyarrow
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from msgspec import structs
 from pyarrow import parquet
+from scipy.optimize import linear_sum_assignment
 
 from poseline.decoding import DecodingOptions
 from poseline.errors import InputError, MissingExtra
@@ -76,6 +78,7 @@ segments = st.builds(
 @given(found=st.lists(segments, max_size=6), fps=st.floats(10, 240), source=names)
 @example(found=[], fps=25.0, source="film.mp4")
 @example(found=[TimelineSegment("", ODD, ODD, 0.0, 1.0, 0.5, 1)] * 2, fps=29.97, source=ODD)
+@example(found=[TimelineSegment("", "p", "a", *at, 0.5, 1) for at in ((0, 1), (0, 2), (1e-9, 1))], fps=10.0, source="a")
 @example(found=[TimelineSegment("", "p", "NOTE poseline {", 3599.9996, 3600.4, 1.0, 1)], fps=10.0, source="-->")
 def test_what_is_written_is_read(name: str, found: list[TimelineSegment], fps: float, source: str) -> None:
     whole = timeline(*ranked(found), fps=fps, source=source)
@@ -84,13 +87,16 @@ def test_what_is_written_is_read(name: str, found: list[TimelineSegment], fps: f
         assert structs.replace(back, segments=()) == structs.replace(whole, segments=())
     assert len(back.segments) == len(whole.segments)
     allowed = ROUNDED.get(name, lambda _: 0.0)(fps) * (1 + 1e-6) + 1e-12 * 7200
-    key = lambda one: (one.track_id, one.label, one.score, one.start, one.end)  # noqa: E731
-    for one, told in zip(sorted(back.segments, key=key), sorted(whole.segments, key=key), strict=True):
-        assert abs(one.start - told.start) <= allowed
-        assert abs(one.end - told.end) <= allowed
-        for field in ("segment_id", "track_id", "label", "label_id", "score", "repetitions"):
-            if field not in LOST[name]:
-                assert getattr(one, field) == getattr(told, field)
+    kept = [field for field in TimelineSegment.__struct_fields__ if field not in {"start", "end", *LOST[name]}]
+
+    def same(one: TimelineSegment, told: TimelineSegment) -> bool:
+        moved = max(abs(one.start - told.start), abs(one.end - told.end))
+        return moved <= allowed and all(getattr(one, field) == getattr(told, field) for field in kept)
+
+    # Rounded borders may change places in an order, so each is looked for in all.
+    pairs = [[not same(one, told) for told in whole.segments] for one in back.segments]
+    if pairs:
+        assert not np.array(pairs)[linear_sum_assignment(pairs)].any()
 
 
 @pytest.mark.parametrize("name", FORMATS)
