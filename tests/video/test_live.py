@@ -18,6 +18,9 @@ import pytest
 from made_videos import write_video
 from poseline.protocol import ServerMessage, SessionClosed
 from poseline_video.live import stream_live
+from poseline_video.media import open_file
+from poseline_video.wire import ExtractionLimits
+from poseline_video.worker import newest
 from servers import ServerProcess
 
 
@@ -94,6 +97,16 @@ def test_a_slideshow_is_silent_for_longer_than_a_server_waits(
     stream_live(slides, url=server.ws, model=pose_model, keepalive=0.2, heard=heard.append)
     assert isinstance(heard[-1], SessionClosed)
     assert heard[-1].frames_processed == 2
+
+
+@pytest.mark.parametrize("paced", [True, False])
+def test_the_last_picture_is_looked_at_however_busy_one_was(tmp_path: Path, paced: bool) -> None:
+    with open_file(write_video(tmp_path / "a.mkv", [0.0, 0.05, 0.1]), ExtractionLimits()) as video:
+        pictures = newest(video, paced=paced)
+        looked_at = [next(pictures).t]
+        time.sleep(1.0)  # for that long at the first: by then the others have come, and the end
+        looked_at += [picture.t for picture in pictures]
+    assert looked_at[-1] == pytest.approx(0.1)
 
 
 @pytest.mark.parametrize("speed", ["1", "max"])

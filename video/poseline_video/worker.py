@@ -56,7 +56,7 @@ def extract(request: Request, out: BinaryIO) -> None:
 
         extractor = stack.enter_context(MediaPipeExtractor(Path(request.model), request.people))
         tracker, opened = Tracker(), False
-        for picture in _newest(video, paced=request.kind == "file") if request.live else _ahead(video):
+        for picture in newest(video, paced=request.kind == "file") if request.live else _ahead(video):
             height, width = picture.rgb.shape[:2]
             if not opened:
                 _say(out, Opened(width, height, video.fps, video.duration, video.frames))
@@ -98,14 +98,14 @@ def _ahead(video: Video) -> Iterator[Picture]:
     return _until_the_end(decode, waiting)
 
 
-def _newest(video: Video, *, paced: bool) -> Iterator[Picture]:
+def newest(video: Video, *, paced: bool) -> Iterator[Picture]:
     """Pictures as they happen; one that is not looked at before the next comes is dropped. paced: a file, at its pace."""
     waiting: queue.Queue[Picture | BaseException | None] = queue.Queue(1)
 
-    def put(one: Picture | BaseException | None) -> None:
+    def put(picture: Picture) -> None:
         while True:
             try:
-                return waiting.put_nowait(one)
+                return waiting.put_nowait(picture)
             except queue.Full:
                 try:
                     waiting.get_nowait()
@@ -119,9 +119,9 @@ def _newest(video: Video, *, paced: bool) -> Iterator[Picture]:
                 if paced:
                     time.sleep(max(0.0, begin + picture.t - time.monotonic()))
                 put(picture)
-            put(None)
+            waiting.put(None)  # after the last picture, not in its place
         except BaseException as error:
-            put(error)
+            waiting.put(error)
 
     return _until_the_end(decode, waiting)
 
