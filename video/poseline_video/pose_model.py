@@ -36,7 +36,7 @@ _WHEEL_TAGS = ("--python-version", "311", "--platform", "manylinux_2_28_x86_64")
 """Of one wheel that has the networks; which is the same to us wherever we run."""
 _PACKAGE = "@mediapipe/tasks-vision@0.10.35"
 _PACKAGE_DIGEST = "84597a25e13d123b5f4cbe768bb72e97a2c28c7a465f0ace287d8cbe5246bff0"
-_PACKAGE_PARTS = re.compile(r"package/(vision_bundle\.mjs|wasm/.+)")
+_PACKAGE_PARTS = re.compile(r"package/(vision_bundle\.mjs|wasm/[\w.]+)")
 _OLDEST = (1980, 1, 1, 0, 0, 0)
 """A zip's earliest date: the file is the same whenever it is made."""
 _TFLITE, _METADATA = b"TFL3", b"M001"
@@ -111,9 +111,10 @@ def take_browser(package: Path, folder: Path) -> Path:
     shutil.rmtree(target, ignore_errors=True)
     with tarfile.open(package) as archive:
         for member in archive:
-            if member.isfile() and _PACKAGE_PARTS.fullmatch(member.name):
-                member.name = member.name.removeprefix("package/")
-                archive.extract(member, target, filter="data")
+            if _PACKAGE_PARTS.fullmatch(member.name) and (file := archive.extractfile(member)):
+                part = target / member.name.removeprefix("package/")
+                part.parent.mkdir(parents=True, exist_ok=True)
+                part.write_bytes(file.read())
     return target
 
 
