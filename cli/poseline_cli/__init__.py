@@ -29,6 +29,7 @@ COMMANDS: dict[str, Entry] = {
     "swap": Entry("poseline_service.cli:swap", "service", "Let another model answer on a running server."),
     "stream": Entry("poseline_cli.stream:stream", None, "Put a recording, a video or a camera into a live stream."),
     "localize": Entry("poseline_cli.localize:localize", None, "Find the actions of a recording, here or by a server."),
+    "enroll": Entry("poseline_cli.enroll:enroll", None, "Make a class from one to five examples, without training."),
     "actor": Entry("poseline.cli:actor", None, "Print a performance of the scripted actor, as a recording to try."),
     "layouts": Entry("poseline.cli:layouts", None, "List the joint layouts that are understood."),
     "models": Entry("poseline.cli:models", None, "List the model bundles of a folder."),

@@ -161,9 +161,10 @@ def _whole(
     bundle: ModelBundle, recording: Recording, options: LocalizeOptions, step: Callable[[float], None]
 ) -> Iterator[tuple[str, SegmentEvent]]:
     """Everybody's events, by the network that sees the whole. Raises ModeUnavailable."""
-    from poseline_service.engine import open_whole
+    from poseline_service.engine import open_scorer, open_whole
 
     manifest, scorer = bundle.manifest, open_whole(bundle)
+    vocabulary, steps = vocabulary_of(bundle), open_scorer(bundle, slots=1)
     if manifest.whole is None or scorer is None:
         raise ModeUnavailable(f"model {manifest.name} has no network for mode 'offline'")
     decoding = decoding_options(options, manifest.decoding)
@@ -175,6 +176,8 @@ def _whole(
             decoding,
             classes=options.classes,
             gap_reset=options.gap_reset,
+            vocabulary=vocabulary,
+            steps=steps,
         )
         yield from ((name, event) for event in events)
         step(n / len(recording.people))

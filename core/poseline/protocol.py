@@ -132,10 +132,16 @@ class LocalizeRequest(Struct, frozen=True, kw_only=True):
 
 
 class ExampleSpec(Struct, frozen=True, kw_only=True):
-    """Somebody who does what a class is to mean, from `start` to `end` (seconds of the recording's clock; left out: its
-    begin, its end). The recording holds one track; its `options` and `model` say nothing."""
+    """Somebody who does what a class is to mean, from `start` to `end`: in a recording, or in a session that is open on this
+    server and asked it to `remember`.
 
-    recording: LocalizeRequest
+    recording: holds one track; its `options` and `model` say nothing. Left out, `start` and `end` are its begin and its end.
+    session_id: the caller's own; then `track_id` is who of it, and `start` and `end` are its media time.
+    """
+
+    recording: LocalizeRequest | UnsetType = UNSET
+    session_id: str | UnsetType = UNSET
+    track_id: str | UnsetType = UNSET
     start: float | None = None
     end: float | None = None
 
@@ -267,7 +273,8 @@ class StreamOptions(DecodingChoice, frozen=True, kw_only=True):
 
     scores_hz: `scores` messages a second and track, 0 for none, the grid's rate or more for every frame. look_ahead: seconds
     by which a score may lag behind its pose. on_overload: what becomes of frames that come faster than they are scored.
-    capture: the server may keep the session's poses to learn from, where its operator does that.
+    capture: the server may keep the session's poses to learn from, where its operator does that. remember: seconds of
+    everybody's newest poses that the server holds in memory, of which stretches may be shown as examples of a class.
     """
 
     evidence: float | None = None
@@ -276,6 +283,7 @@ class StreamOptions(DecodingChoice, frozen=True, kw_only=True):
     look_ahead: float | None = None
     on_overload: Literal["block", "drop_oldest", "fail"] = "block"
     capture: bool = False
+    remember: float = 0.0
 
 
 class ClientInfo(Struct, frozen=True):

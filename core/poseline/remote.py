@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 from urllib.parse import quote
 
 import httpx
@@ -22,6 +23,10 @@ from poseline.pose import Coordinates, PoseSequence
 from poseline.protocol import (
     CoordinatesSpec,
     CustomLayout,
+    EnrolledClassInfo,
+    EnrolledClassList,
+    EnrolRequest,
+    ExampleSpec,
     Frame,
     LocalizeOptions,
     LocalizeRequest,
@@ -31,7 +36,9 @@ from poseline.protocol import (
     ServerMessage,
     StreamOptions,
 )
+from poseline.prototypes import Shown
 
+T = TypeVar("T")
 _TIMEOUT = 120.0
 """Seconds for one HTTP request: an hour of poses takes about as long."""
 
@@ -106,20 +113,62 @@ class RemoteModel:
 
 def remote_model(url: str, model: str = "default", key: str | None = None) -> RemoteModel:
     """What a server says of a model; `url` and `key` as for `localize`. Raises RemoteError, ConnectionFailed."""
-    whole = address(url, "http", "/v1/localize")
-    url = f"{whole.removesuffix('/localize').removesuffix('/v1')}/v1/models/{quote(model, safe='')}"
-    try:
-        answer = httpx.get(url, headers=bearer_of(key), timeout=_TIMEOUT)
-    except httpx.HTTPError as error:
-        raise ConnectionFailed(f"{url}: {error}") from None
-    if answer.status_code != 200:
-        raise remote_error(answer.content, answer.status_code, url)
+    url = _model_url(url, model)
+    answer = _asked("GET", url, key)
     try:
         said = answer.json()
         thresholds = DecodingOptions.model_validate(said["decoding"])
         return RemoteModel(msgspec.convert(said, ModelInfo), thresholds, float(said["fps"]))
     except (ValueError, KeyError, TypeError) as error:
         raise ConnectionFailed(f"{url} does not describe a model: {error}") from None
+
+
+class RemoteClasses:
+    """The classes that are enrolled in a server's model; `url` and `key` as for `localize`. Everything raises RemoteError,
+    ConnectionFailed."""
+
+    def __init__(self, url: str, model: str = "default", key: str | None = None) -> None:
+        self._url, self._key = f"{_model_url(url, model)}/prototypes", key
+
+    def enroll(self, name: str, examples: Sequence[Shown | ExampleSpec]) -> EnrolledClassInfo:
+        """A class from recordings, and from stretches of live sessions that ask to `remember`."""
+        specs = [one if isinstance(one, ExampleSpec) else _spec(one) for one in examples]
+        answer = _asked("POST", self._url, self._key, MSGPACK.encode(EnrolRequest(name=name, examples=specs)))
+        return _read(answer, EnrolledClassInfo)
+
+    def listed(self) -> list[EnrolledClassInfo]:
+        return _read(_asked("GET", self._url, self._key), EnrolledClassList).prototypes
+
+    def remove(self, name: str) -> None:
+        _asked("DELETE", f"{self._url}/{quote(name, safe='')}", self._key)
+
+
+def _read(answer: httpx.Response, kind: type[T]) -> T:
+    try:
+        return msgspec.json.decode(answer.content, type=kind)
+    except msgspec.MsgspecError as error:
+        raise ConnectionFailed(f"{answer.url} answered with something else: {error}") from None
+
+
+def _spec(one: Shown) -> ExampleSpec:
+    return ExampleSpec(recording=request_for({"1": one.poses}, codec=MSGPACK), start=one.start, end=one.end)
+
+
+def _model_url(url: str, model: str) -> str:
+    whole = address(url, "http", "/v1/localize")
+    return f"{whole.removesuffix('/localize').removesuffix('/v1')}/v1/models/{quote(model, safe='')}"
+
+
+def _asked(method: str, url: str, key: str | None, content: bytes | None = None) -> httpx.Response:
+    """An answer that is none of refusal."""
+    headers = bearer_of(key) | ({} if content is None else {"Content-Type": MSGPACK.media_type})
+    try:
+        answer = httpx.request(method, url, content=content, headers=headers, timeout=_TIMEOUT)
+    except httpx.HTTPError as error:
+        raise ConnectionFailed(f"{url}: {error}") from None
+    if not answer.is_success:
+        raise remote_error(answer.content, answer.status_code, url)
+    return answer
 
 
 async def play(

@@ -12,11 +12,12 @@ from msgspec import UNSET, UnsetType
 from pydantic import ValidationError
 
 from poseline.decoding import DecodingOptions
+from poseline.enrolment import EnrolledClass, Vocabulary
 from poseline.errors import InputError, LayoutMismatch, MalformedMessage, UnsupportedOption
 from poseline.layouts import custom_layout
 from poseline.manifest import ModelManifest
 from poseline.pose import Coordinates
-from poseline.protocol import CoordinatesSpec, CustomLayout, DecodingChoice, ModelInfo, StreamOptions
+from poseline.protocol import CoordinatesSpec, CustomLayout, DecodingChoice, EnrolledClassInfo, ModelInfo, StreamOptions
 from poseline.segments import SegmentEvent
 from poseline.skeleton import SkeletonLayout, layout
 
@@ -78,7 +79,7 @@ def decoding_options(choice: DecodingChoice, defaults: DecodingOptions) -> Decod
         raise InputError(f"{name}: {first['msg']}", param=name) from None
 
 
-CHANGEABLE = (*_DECODING, "evidence", "classes", "partials", "scores_hz")
+CHANGEABLE = (*_DECODING, "evidence", "classes", "partials", "scores_hz", "remember")
 """Options that a running session may change; the others say what its frames are, and what became of those that came."""
 
 
@@ -113,3 +114,7 @@ def counted(event: SegmentEvent) -> int | UnsetType:
 
 def model_info(manifest: ModelManifest, digest: str) -> ModelInfo:
     return ModelInfo(manifest.name, manifest.version, digest, manifest.layout, manifest.license, manifest.research_only)
+
+
+def enrolled_info(vocabulary: Vocabulary, one: EnrolledClass) -> EnrolledClassInfo:
+    return EnrolledClassInfo(one.name, vocabulary.find(one.name) or 0, one.examples, one.frames, one.created)

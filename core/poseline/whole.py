@@ -1,7 +1,8 @@
 """A finished recording scored all at once: by networks that see the future, and by those that have no step graphs.
 
 The grid before it and the decoder behind it are the online path's; only the scores come from elsewhere. So a network whose
-scores are the same either way gives the same events.
+scores are the same either way gives the same events. Classes that were enrolled are read from the vectors of the online
+network, which alone they were learnt from (`step_vectors`).
 
 A long recording is scored in chunks (`chunked`), each with as much context on both sides as the network sees, so what the
 network needs does not grow with its length. Chunks are what the recording would be all at once but for one thing: the twin's
@@ -28,6 +29,10 @@ from poseline.resampling import FrameGrid, GridFrame
 from poseline.segments import SegmentEvent
 from poseline.skeleton import Flags, Floats
 from poseline.spans import SpanDecoder, Step
+from poseline.stepping import StepScorer
+
+_SLICE = 64
+"""Frames of the online network in one go."""
 
 
 class WholeScorer(Protocol):
@@ -55,6 +60,20 @@ def chunked(spec: WholeSpec, scorer: WholeScorer) -> WholeScorer:
         return np.concatenate(scores), np.concatenate(boundaries)
 
     return score
+
+
+def step_vectors(scorer: StepScorer, poses: Floats, look_ahead: int) -> Iterator[Floats]:
+    """The online network's vectors of poses (T, V, 4), some (n, D) at a time."""
+    held = np.concatenate([poses, np.repeat(poses[-1:], look_ahead, axis=0)])
+    slot = scorer.open()
+    late = look_ahead
+    try:
+        for begin in range(0, len(held), _SLICE):
+            some = [scorer.step(np.array([slot]), pose[None]).vectors for pose in held[begin : begin + _SLICE]]
+            yield np.concatenate(some)[late:]
+            late = max(0, late - len(some))
+    finally:
+        scorer.close(slot)
 
 
 def check_whole(bundle: ModelBundle, scorer: WholeScorer, tolerance: float = GOLDEN_TOLERANCE) -> float:
@@ -97,14 +116,14 @@ class WholeDecoder:
 
     def __init__(
         self,
-        manifest: ModelManifest,
+        vocabulary: Vocabulary,
         options: DecodingOptions | None = None,
         allowed: Flags | None = None,
         look_ahead: int = 0,
     ) -> None:
         self._look_ahead = look_ahead
-        self._spans = SpanDecoder(Vocabulary(manifest), 1, look_ahead)
-        self._spans.open(0, options or manifest.decoding, allowed)
+        self._spans = SpanDecoder(vocabulary, 1, look_ahead)
+        self._spans.open(0, options or vocabulary.manifest.decoding, allowed)
 
     def poses(self, span: Sequence[GridFrame]) -> Floats:
         """What of a span's T frames must be scored: poses (T + look_ahead, V, 4), the last one held."""
@@ -135,20 +154,27 @@ def localize_whole(
     gap_reset: float = 2.0,
     look_ahead: int = 0,
     on_scores: Callable[[float, Floats], None] | None = None,
+    vocabulary: Vocabulary | None = None,
+    steps: StepScorer | None = None,
 ) -> list[SegmentEvent]:
     """Every event, in order, as `online.localize` gives them.
 
     look_ahead: frames by which the scorer's answers lag behind its poses: `manifest.look_ahead` where it is the bundle's own
-    causal network, 0 where it sees the whole. on_scores: as for `online.StreamLocalizer`. Raises EngineFailure for scores
-    that are not finite.
+    causal network, 0 where it sees the whole. on_scores, vocabulary: as for `online.StreamLocalizer`; steps: the online
+    network, for the classes that were enrolled. Raises EngineFailure for scores that are not finite.
     """
     convert = open_converter(manifest, poses.layout, poses.coordinates)
     native = convert(poses.joints, poses.confidence)
     spans = spans_of(grid_frames(manifest, poses.timestamps, native, gap_reset))
-    decoder = WholeDecoder(manifest, options, Vocabulary(manifest).mask(classes), look_ahead)
+    vocabulary = vocabulary or Vocabulary(manifest)
+    decoder = WholeDecoder(vocabulary, options, vocabulary.mask(classes), look_ahead)
     events: list[SegmentEvent] = []
     for span in spans:
-        scores, boundaries = scorer(decoder.poses(span))
+        seen = decoder.poses(span)
+        scores, boundaries = scorer(seen)
+        if steps is not None and vocabulary.enrolled:
+            vectors = np.concatenate(list(step_vectors(steps, seen, manifest.look_ahead)))
+            scores = vocabulary.answer(scores, vectors)
         for step in decoder.decide(span, scores, boundaries, last=span is spans[-1]):
             if on_scores:
                 for t, one in zip(step.times, step.scores, strict=True):

@@ -18,6 +18,7 @@ from msgspec import UNSET
 from poseline import protocol
 from poseline.codec import Codec
 from poseline.errors import Draining, PoselineError, UnknownMessage
+from poseline.pose import PoseSequence
 from poseline_service.errors import (
     InvalidText,
     ModelChanged,
@@ -144,7 +145,17 @@ class Conversation:
         self._outbox.copy = runtime.webhooks.of_session(start.webhooks, self.session_id, visitor.owner)
         model, metrics, spend = visitor.model, runtime.metrics, visitor.account.spend
         session = Session(
-            start, model, self._settings, metrics, self._outbox, self, holding, spend, runtime.captures, saved
+            start,
+            model,
+            self._settings,
+            metrics,
+            self._outbox,
+            self,
+            holding,
+            spend,
+            runtime.captures,
+            runtime.remembrance,
+            saved,
         )
         self._session, self._holding, self._unconfirmed = session, holding, holding
         runtime.keeper.enter(holding, self)
@@ -303,6 +314,10 @@ class Conversation:
     @property
     def finals(self) -> list[protocol.SegmentFinal]:
         return self._outbox.finals
+
+    def remembered(self, track_id: str) -> PoseSequence:
+        assert self._session is not None
+        return self._session.remembered(track_id)
 
     def delete(self) -> None:
         """The session's owner does not want it any more: what was accepted is told, and nothing is kept."""

@@ -77,6 +77,12 @@ class DeadlineExceeded(InputError):
     code = "deadline_exceeded"
 
 
+class NotRemembered(InputError):
+    """A stretch of a live session whose poses nobody holds."""
+
+    code = "not_remembered"
+
+
 class UnknownSession(NotFound):
     """No session of that name, or not with this token: the answer does not tell which."""
 

@@ -20,6 +20,7 @@ from msgspec.structs import replace
 
 from poseline.codec import CODECS
 from poseline.errors import PoselineError, StateError
+from poseline.pose import PoseSequence
 from poseline.protocol import Resume, SegmentFinal, SessionStart, SessionStatus
 from poseline.sealing import seal, unseal
 from poseline_service.account import Books
@@ -71,6 +72,10 @@ class Holder(Protocol):
     @property
     def finals(self) -> list[SegmentFinal]:
         """The newest that were told."""
+        ...
+
+    def remembered(self, track_id: str) -> PoseSequence:
+        """A track's newest poses. Raises NotRemembered."""
         ...
 
     def delete(self) -> None:
@@ -200,6 +205,13 @@ class Keeper:
         saved = _opened(name, kept[0])
         finals = finals_in(saved.outbox.lasting, CODECS[saved.subprotocol])
         return replace(_until(saved.status, kept[1]), finals=finals)
+
+    def remembered(self, name: str, owner: str, track_id: str) -> PoseSequence:
+        """The newest poses of somebody in a session that is open here. Raises UnknownSession, NotRemembered."""
+        live = self._live.get(name)
+        if live is None or live[0].owner != owner:
+            raise UnknownSession(f"there is no session {name} open on this server")
+        return live[1].remembered(track_id)
 
     async def delete(self, name: str, owner: str) -> None:
         """End it, if it is open here, and keep nothing of it anywhere. Raises UnknownSession, StoreUnavailable."""

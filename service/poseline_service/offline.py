@@ -1,14 +1,15 @@
 """A finished recording through the network that sees the whole: `mode: offline`.
 
 The network runs in a thread, a chunk at a time, and takes its turn with nobody; the grid before it and the decoder behind it
-run on the event loop in slices, so that live streams keep their turn, as they do beside any recording. Whoever is cancelled
+run on the event loop in slices, so that live streams keep their turn, as they do beside any recording. Classes that were
+enrolled are learnt from the online network's vectors, so it plays the recording, too, in the thread. Whoever is cancelled
 ends between two chunks. As for any recording, what it costs is not counted as load: it takes what is left over.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
 from typing import TypeVar
 
 import numpy as np
@@ -18,8 +19,9 @@ from poseline.resampling import GridFrame
 from poseline.skeleton import Floats
 from poseline.spans import Step
 from poseline.translation import decoding_options
-from poseline.whole import WholeDecoder, grid_frames, score_chunks, spans_of
+from poseline.whole import WholeDecoder, grid_frames, score_chunks, spans_of, step_vectors
 from poseline_service.answers import Heard
+from poseline_service.engine import open_scorer
 from poseline_service.metrics import Metrics
 from poseline_service.recordings import Recording
 from poseline_service.tracks import LoadedModel, Pace
@@ -42,10 +44,9 @@ class OfflinePlayback:
         assert model.whole is not None
         self._spec, self._scorer = manifest.whole, model.whole
         self._recording, self._manifest, self._metrics, self._told = recording, manifest, metrics, told
-        self._decoding, self._allowed = (
-            decoding_options(options, manifest.decoding),
-            model.vocabulary.mask(options.classes),
-        )
+        self._bundle, self._vocabulary = model.bundle, model.vocabulary
+        self._decoding = decoding_options(options, manifest.decoding)
+        self._allowed = model.vocabulary.mask(options.classes)
         self._done, self._total = 0, sum(map(len, recording.tracks))
         self.heard = [Heard() for _ in recording.tracks]
 
@@ -68,7 +69,7 @@ class OfflinePlayback:
             self._told((self._done + share * scored) / self._total)
 
         pace = Pace(options.frame_scores_hz if "scores" in options.returns else 0.0, manifest.fps)
-        decoder = WholeDecoder(manifest, self._decoding, self._allowed)
+        decoder = WholeDecoder(self._vocabulary, self._decoding, self._allowed)
         for span in spans:
             scores, boundaries = await self._score(span, advance)
             self._metrics.media_seconds.labels(manifest.name).inc(len(span) / manifest.fps)
@@ -77,13 +78,17 @@ class OfflinePlayback:
                 heard.hear(_told(step, pace, manifest.unknown_below), events, self._metrics, manifest.name)
 
     async def _score(self, span: Sequence[GridFrame], advance: Callable[[int], None]) -> tuple[Floats, Floats]:
-        chunks = score_chunks(self._spec, self._scorer, [frame.pose for frame in span])
+        poses = np.stack([frame.pose for frame in span])
         found: list[tuple[Floats, Floats]] = []
-        while (one := await asyncio.to_thread(next, chunks, None)) is not None:
+        async for one in _in_thread(score_chunks(self._spec, self._scorer, poses)):
             found.append(one)
             advance(len(one[0]))
-        scores, boundaries = zip(*found, strict=True)
-        return np.concatenate(scores), np.concatenate(boundaries)
+        scores, boundaries = map(np.concatenate, zip(*found, strict=True))
+        if self._vocabulary.enrolled:
+            steps = await asyncio.to_thread(open_scorer, self._bundle, 1)
+            vectors = [one async for one in _in_thread(step_vectors(steps, poses, self._manifest.look_ahead))]
+            scores = self._vocabulary.answer(scores, np.concatenate(vectors))
+        return scores, boundaries
 
 
 def _told(step: Step, pace: Pace, unknown_below: float) -> Told:
@@ -91,6 +96,12 @@ def _told(step: Step, pace: Pace, unknown_below: float) -> Told:
     if not wanted:
         return ()
     return best_answers([step.times[n] for n in wanted], step.scores[wanted], unknown_below)
+
+
+async def _in_thread(items: Iterator[T]) -> AsyncGenerator[T]:
+    """Items that are made in a thread, one after the other."""
+    while (item := await asyncio.to_thread(next, items, None)) is not None:
+        yield item
 
 
 async def _in_turns(items: Iterable[T]) -> AsyncGenerator[T]:

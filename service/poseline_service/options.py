@@ -10,12 +10,13 @@ from typing import Any, Literal
 from msgspec import to_builtins
 
 from poseline.enrolment import Vocabulary
-from poseline.errors import UnsupportedOption
+from poseline.errors import InputError, UnsupportedOption
 from poseline.protocol import StreamOptions
 from poseline.translation import changed_options, decoding_options
+from poseline_service.remembering import LONGEST
 from poseline_service.tracks import TrackOptions
 
-_CHOSEN = ("classes", "gap_reset", "partials", "scores_hz", "on_overload", "capture")
+_CHOSEN = ("classes", "gap_reset", "partials", "scores_hz", "on_overload", "capture", "remember")
 """Options that are in effect as the client chose them; the rest may be the model's."""
 _SAME = 1e-3
 """Seconds between two look-aheads that are one: clients round."""
@@ -31,8 +32,13 @@ class SessionOptions:
         if choice.look_ahead is not None and not abs(choice.look_ahead - self._look_ahead) <= _SAME:
             what = f"look_ahead is {choice.look_ahead:g} s; model {manifest.name} offers {self._look_ahead:g} s alone"
             raise UnsupportedOption(what, param="options.look_ahead")
+        if not 0 <= choice.remember <= LONGEST:
+            what = f"remember is {choice.remember:g} s, expected 0 to {LONGEST:g}"
+            raise InputError(what, param="options.remember")
         decoding, allowed = decoding_options(choice, manifest.decoding), vocabulary.mask(choice.classes)
-        self.of_track = TrackOptions(decoding, allowed, choice.gap_reset, choice.scores_hz, live=True)
+        self.of_track = TrackOptions(
+            decoding, allowed, choice.gap_reset, choice.scores_hz, live=True, remember=choice.remember
+        )
 
     @property
     def gap_reset(self) -> float:

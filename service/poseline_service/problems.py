@@ -50,6 +50,7 @@ _KINDS: Mapping[type[domain.PoselineError], tuple[int, int]] = {
     errors.TooFast: (429, 4429),
     errors.DeadlineExceeded: (504, 1011),
     errors.NotKept: (507, 1011),
+    errors.NotRemembered: (409, 4422),
     domain.TooManyClasses: (409, 4422),
 }
 """Error → (HTTP status, close code); an error that is not listed is as its nearest listed ancestor."""

@@ -14,12 +14,15 @@ from msgspec import UNSET
 
 from poseline import protocol
 from poseline.errors import Overloaded, PoselineError
+from poseline.pose import PoseSequence
 from poseline.segments import Forced, SegmentEvent
 from poseline_service.capturing import SessionCapture, Tap
+from poseline_service.errors import NotRemembered
 from poseline_service.keeping import SavedSession
 from poseline_service.metrics import Metrics
 from poseline_service.options import SessionOptions
 from poseline_service.outbox import segment_message
+from poseline_service.remembering import Memory, Remembrance
 from poseline_service.tracks import LoadedModel, Track, TrackListener
 from poseline_service.workers import Told
 
@@ -40,6 +43,7 @@ class Roster:
         listener: TrackListener,
         saved: SavedSession | None,
         capture: SessionCapture | None,
+        remembrance: Remembrance,
     ) -> None:
         self._model, self._options = model, options
         self._limit = limit
@@ -47,6 +51,7 @@ class Roster:
         self._post = post
         self._listener: TrackListener | None = listener
         self._capture = capture
+        self._remembrance = remembrance
         self.tracks: dict[str, Track] = {}
         self.opened = saved.opened if saved else 0
         """Tracks that there have been."""
@@ -57,7 +62,7 @@ class Roster:
         try:
             for state in saved.tracks if saved else ():
                 self.tracks[state.name] = Track.restored(
-                    state, model, options.of_track, listener, self._tap(state.number)
+                    state, model, options.of_track, listener, self._tap(state.number), self._memory()
                 )
         except PoselineError:
             self.close()
@@ -73,7 +78,8 @@ class Roster:
             return None
         try:
             number = self.opened + 1
-            track = Track(name, self._model, self._options.of_track, self._listener, number, self._tap(number))
+            options, listener = self._options.of_track, self._listener
+            track = Track(name, self._model, options, listener, number, self._tap(number), self._memory())
         except Overloaded:
             return None
         self.opened += 1
@@ -83,6 +89,17 @@ class Roster:
 
     def _tap(self, number: int) -> Tap | None:
         return None if self._capture is None else self._capture.tap(number)
+
+    def _memory(self) -> Memory:
+        manifest = self._model.bundle.manifest
+        return self._remembrance.of_track(manifest.fps, manifest.native)
+
+    def remembered(self, name: str) -> PoseSequence:
+        """The newest poses of somebody who is here. Raises NotRemembered."""
+        track = self.tracks.get(name)
+        if track is None or track.memory is None:
+            raise NotRemembered(f"there is no track {name!r} in this session now")
+        return track.memory.poses()
 
     def absent(self, now: float) -> list[Track]:
         """Who will have left when a frame of that media time comes."""

@@ -28,6 +28,7 @@ from poseline_service.logging import log
 from poseline_service.metrics import Metrics
 from poseline_service.models import Models
 from poseline_service.playback import RecordingLocalizer
+from poseline_service.remembering import Remembrance
 from poseline_service.settings import ServiceSettings
 from poseline_service.states import open_store
 from poseline_service.tracks import Changes, LoadedModel
@@ -76,6 +77,7 @@ class Runtime:
         self.keeper = Keeper(store, seconds, self.metrics, self.webhooks.stored)
         self.access = Access(settings, store, self.metrics)
         self.models = Models(settings, self.metrics)
+        self.remembrance = Remembrance(settings.remember_bytes)
         self.captures = None if settings.capture is None else Captures(settings.capture, settings, self.metrics)
         self._streams: set[OpenStream] = set()
         self._left = Changes()

@@ -37,6 +37,7 @@ from poseline.errors import (
     PoselineError,
     TooLarge,
 )
+from poseline.pose import PoseSequence
 from poseline.segments import Forced, SegmentEvent
 from poseline.translation import coordinates_of, layout_of
 from poseline_service.account import Account
@@ -51,6 +52,7 @@ from poseline_service.outbox import Outbox
 from poseline_service.overload import TokenBucket, take_oldest
 from poseline_service.people import People
 from poseline_service.problems import close_code, error_message
+from poseline_service.remembering import Remembrance
 from poseline_service.roster import Roster
 from poseline_service.settings import ServiceSettings
 from poseline_service.tracks import LATEST, LoadedModel, Track, no_scale, notices
@@ -132,6 +134,7 @@ class Session:
         holding: Holding,
         spend: Callable[[int], None],
         captures: Captures | None,
+        remembrance: Remembrance,
         saved: SavedSession | None = None,
     ) -> None:
         self._spend = spend
@@ -193,7 +196,9 @@ class Session:
         if holding.durable:
             outbox.commit = self._commit
         limit = settings.tracks_per_session
-        self._roster = Roster(self._model, self._options, limit, metrics, outbox.post, self, saved, self._capture)
+        self._roster = Roster(
+            self._model, self._options, limit, metrics, outbox.post, self, saved, self._capture, remembrance
+        )
         if not saved:
             outbox.post(self.started())
             for notice in notices(self.converter, manifest.layout):
@@ -529,6 +534,10 @@ class Session:
             frames_received=self._account.received,
             segments=self._roster.finals,
         )
+
+    def remembered(self, track_id: str) -> PoseSequence:
+        """Raises NotRemembered."""
+        return self._roster.remembered(track_id)
 
     def _saved(self, error: PoselineError | None, newest: int, acknowledgement: protocol.Ack | None) -> None:
         """A state has arrived in the store, or not."""

@@ -169,6 +169,11 @@ class ServiceSettings(BaseSettings):
         ge=1024,
         description="Bytes of poses that are gathered and not yet written; beyond it they are dropped.",
     )
+    remember_bytes: int = Field(
+        64 * 1024**2,
+        ge=0,
+        description="Bytes of the newest poses of sessions that ask to remember them: eighty minutes of one person.",
+    )
     drain_seconds: float = Field(30.0, gt=0, description="Seconds that sessions get to finish when the server stops.")
 
     body_bytes: int = Field(32 * 1024**2, ge=1024, description="Largest body of POST /v1/localize.")

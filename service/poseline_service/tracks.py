@@ -30,6 +30,7 @@ from poseline.whole import WholeScorer
 from poseline_service.enrolling import Enroller
 from poseline_service.intake import Intake
 from poseline_service.outbox import Outlet
+from poseline_service.remembering import Memory
 from poseline_service.scheduler import BatchScheduler
 from poseline_service.workers import Told
 
@@ -153,13 +154,15 @@ class TrackListener(Protocol):
 
 @dataclass(frozen=True)
 class TrackOptions:
-    """How somebody's tracks are localized. scores_hz: `Pace`. live: somebody waits for the scores."""
+    """How somebody's tracks are localized. scores_hz: `Pace`. live: somebody waits for the scores. remember: seconds for
+    which a track's `Memory` holds its poses."""
 
     decoding: DecodingOptions
     allowed: Flags | None
     gap_reset: float
     scores_hz: float
     live: bool
+    remember: float = 0.0
 
 
 class TrackState(Struct, frozen=True):
@@ -177,7 +180,7 @@ class TrackState(Struct, frozen=True):
 
 class Track:
     """One person: native poses in, scored by the network in order, events out to the listener, and all of it to the tap.
-    number: among all whom the listener has had."""
+    number: among all whom the listener has had. memory: what holds its newest poses, where somebody may ask for them."""
 
     def __init__(
         self,
@@ -187,12 +190,16 @@ class Track:
         listener: TrackListener,
         number: int = 0,
         tap: TrackTap | None = None,
+        memory: Memory | None = None,
     ) -> None:
         manifest = model.bundle.manifest
         self.name = name
         self.number = number
         self.pace = Pace(options.scores_hz, manifest.fps)
         self._tap = tap
+        self.memory = memory
+        if memory is not None:
+            memory.keep(options.remember)
         self.wants_scores = options.scores_hz > 0 or tap is not None
         self.live = options.live
         self._grid = FrameGrid(manifest.fps, options.gap_reset, manifest.native)
@@ -214,9 +221,10 @@ class Track:
         options: TrackOptions,
         listener: TrackListener,
         tap: TrackTap | None = None,
+        memory: Memory | None = None,
     ) -> Track:
         """One that was saved, exactly as it was. Raises Overloaded, StateError."""
-        track = cls(state.name, model, options, listener, state.number, tap)
+        track = cls(state.name, model, options, listener, state.number, tap, memory)
         try:
             track._grid.load(state.grid)
             track._scheduler.load(track._lane, state.slot)
@@ -248,6 +256,8 @@ class Track:
     def adjust(self, options: TrackOptions) -> None:
         """Decode and tell by these options from the next frame on; nothing is pending. The grid stays what it is."""
         self._scheduler.adjust(self._lane, options.decoding, options.allowed)
+        if self.memory is not None:
+            self.memory.keep(options.remember)
         if options.scores_hz != self.pace.hz:
             self.pace = Pace(options.scores_hz, self.pace.fps)
             self.wants_scores = options.scores_hz > 0 or self._tap is not None
@@ -261,6 +271,8 @@ class Track:
             self._unmeasured = not any(has_scale(frame.pose, self._native) for frame in push.frames)
         if self._tap is not None:
             self._tap.pushed(push.frames)
+        if self.memory is not None:
+            self.memory.pushed(push.frames)
         self._scheduler.submit(self._lane, push.frames)
         return push
 
@@ -297,6 +309,8 @@ class Track:
         self._scheduler.close(self._lane)
         if self._tap is not None:
             self._tap.close()
+        if self.memory is not None:
+            self.memory.clear()
 
 
 class Pace:

@@ -14,16 +14,31 @@ from time import monotonic, sleep
 from typing import Any
 
 import httpx
+import numpy as np
 import pytest
+from msgspec.structs import replace
 
 from poseline.actor import Performance, perform
 from poseline.bundle import find_bundle
 from poseline.client import StreamClient
 from poseline.codec import JSON, MSGPACK, Codec, encode
 from poseline.enrolment import CAPACITY
-from poseline.protocol import EnrolRequest, ExampleSpec, Flushed, Frame, SegmentFinal
-from poseline.prototypes import folder_of, keep, read
-from poseline.remote import request_for, timeline
+from poseline.errors import PoselineError
+from poseline.protocol import (
+    EnrolRequest,
+    ExampleSpec,
+    Flushed,
+    Frame,
+    LocalizeOptions,
+    SegmentFinal,
+    StreamOptions,
+)
+from poseline.prototypes import Shown, folder_of, keep, read
+from poseline.remote import RemoteClasses, localize, request_for, timeline
+from poseline.resampling import GridFrame
+from poseline.skeleton import BODY16
+from poseline_service.errors import NotRemembered
+from poseline_service.remembering import Remembrance
 from servers import PATIENCE, ServerProcess
 
 PROJECT = Path(__file__).parents[2]
@@ -135,14 +150,172 @@ async def test_what_is_enrolled_is_kept_and_followed(serve: Callable[..., Server
     assert found.get("Itch-2", 0) >= len(bundle.manifest.classes)
 
 
-def localized_here(house: Path) -> set[str]:
+def command(*words: str | Path) -> subprocess.CompletedProcess[str]:
+    roots = os.pathsep.join(path for path in sys.path if path)
+    environment = os.environ | {"PYTHONPATH": roots, "NO_COLOR": "1", "COLUMNS": "120"}
+    line = [sys.executable, "-m", "poseline_cli", *words]
+    return subprocess.run(line, env=environment, capture_output=True, text=True, timeout=PATIENCE)
+
+
+def recorded(folder: Path, seed: int, *, twice: bool = False) -> Path:
+    """A performance as a file; twice: as two people's."""
+    path = folder / f"{seed}.json"
+    poses = done(seed).poses
+    path.write_bytes(encode(request_for({"p1": poses} | ({"p2": poses} if twice else {}))))
+    return path
+
+
+def localized_here(house: Path, *more: str) -> set[str]:
     """Labels that the command line finds without any server."""
-    recording = house / "recording.json"
-    recording.write_bytes(encode(request_for({"p1": done(9).poses})))
-    command = [sys.executable, "-m", "poseline_cli", "localize", recording, "--models", house, "--format", "json"]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-    told = subprocess.run(command, env=environment, capture_output=True, timeout=PATIENCE, check=True).stdout
-    return {one["label"] for one in json.loads(told)["segments"]}
+    told = command("localize", recorded(house.parent, 9), "--models", house, "--format", "json", *more)
+    return {one["label"] for one in json.loads(told.stdout)["segments"]}
+
+
+# --- poseline enroll ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("remote", [False, True])
+def test_the_command_enrolls_lists_and_removes(
+    serve: Callable[..., ServerProcess], house: Path, tmp_path: Path, remote: bool
+) -> None:
+    where = ["--url", serve(house).ready().url] if remote else ["--models", str(house)]
+    marked: list[str] = []
+    for seed in (1, 2, 3):
+        (truth,) = done(seed).segments
+        marked.append(f"{recorded(tmp_path, seed)}@{truth.start:.2f}-{truth.end:.2f}")
+    made = command("enroll", "itch", *marked, *where)
+    assert made.returncode == 0, made.stderr
+    assert "itch" in made.stdout
+    assert "itch" in localized_here(house)
+    assert read(folder_of(find_bundle(house)) / "itch.json").examples == 3
+    assert "itch" in command("enroll", *where).stdout
+    assert command("enroll", "itch", "--remove", *where).returncode == 0
+    assert "itch" not in command("enroll", *where).stdout
+    again = command("enroll", "itch", "--remove", *where)
+    assert (again.returncode, again.stderr.split(":")[0]) == (1, "unknown_class" if remote else "invalid_input")
+
+
+def test_what_the_command_cannot_use_it_says(house: Path, tmp_path: Path) -> None:
+    one, two = recorded(tmp_path, 1), recorded(tmp_path, 2, twice=True)
+
+    def said(*words: str | Path) -> str:
+        done = command("enroll", *words, "--models", house)
+        assert done.returncode == 1, done.stdout
+        return done.stderr.replace("\n", " ")
+
+    assert "0 examples are named, expected 1 to 5" in said("itch")
+    assert "6 examples are named" in said("itch", *[one] * 6)
+    assert "none.json" in said("itch", tmp_path / "none.json@1-2")
+    assert "shows p1, p2: one is to be named (--person)" in said("itch", two)
+    assert "shows p1, p2: not p3" in said("itch", two, "--person", "p3")
+    assert "marked from 900 to 901 s" in said("itch", f"{one}@900-901")
+    assert "live sessions are a server's: say --url" in said("itch", "session:s_1/p1@1-2")
+    assert "is no name for a class" in said("it ch", one)
+    assert "one of the model's own classes" in said("walk", one)
+    assert "takes its name alone" in said("itch", one, "--remove")
+    assert command("enroll", "itch", two, "--person", "p2", "--models", house).returncode == 0
+
+
+# --- stretches of live sessions ---------------------------------------------------------------------------------------
+
+
+async def shown_live(client: StreamClient, played: Performance) -> None:
+    """A performance, all of which has been scored."""
+    await finals(client, played, 0)
+
+
+def live_example(client: StreamClient, start: float, end: float, track: str = "p1") -> ExampleSpec:
+    return ExampleSpec(session_id=client.started.session_id, track_id=track, start=start, end=end)
+
+
+async def test_a_stretch_of_a_live_session_is_an_example(serve: Callable[..., ServerProcess], house: Path) -> None:
+    server = serve(house).ready()
+    played = done(1)
+    (truth,) = played.segments
+    options = StreamOptions(remember=60)
+    async with StreamClient(server.ws, coordinates=played.poses.coordinates, options=options) as client:
+        assert client.started.options["remember"] == 60
+        await shown_live(client, played)
+        live = RemoteClasses(server.url)
+        told = await asyncio.to_thread(live.enroll, "itch", [live_example(client, truth.start, truth.end)])
+        assert told.examples == 1
+        assert await finals(client, done(9), played.poses.duration + 1)
+        as_recording = await asyncio.to_thread(live.enroll, "same", [Shown(played.poses, truth.start, truth.end)])
+    assert as_recording.frames == told.frames
+    one, same = (read(folder_of(find_bundle(house)) / f"{name}.json") for name in ("itch", "same"))
+    assert np.corrcoef(one.weights, same.weights)[0, 1] > 0.999
+    await asyncio.to_thread(live.remove, "same")
+    assert [one.name for one in await asyncio.to_thread(live.listed)] == ["itch"]
+
+
+async def test_what_is_not_remembered_is_no_example(serve: Callable[..., ServerProcess], house: Path) -> None:
+    server = serve(house).ready()
+    played = done(1)
+    live = RemoteClasses(server.url)
+
+    async def refused(*examples: ExampleSpec) -> str:
+        with pytest.raises(PoselineError) as told:
+            await asyncio.to_thread(live.enroll, "itch", examples)
+        return told.value.code
+
+    async with StreamClient(server.ws, coordinates=played.poses.coordinates) as client:
+        await shown_live(client, played)
+        assert await refused(live_example(client, 1, 2)) == "not_remembered"
+        await client.update(remember=2.0)
+        await finals(client, played, played.poses.duration + 1)
+        end = 2 * played.poses.duration + 1
+        assert await refused(live_example(client, end - 3, end - 2.5)) == "not_remembered"
+        assert await refused(live_example(client, end - 1, end + 9)) == "not_remembered"
+        assert await refused(live_example(client, end - 1, end, "p2")) == "not_remembered"
+        assert await refused(ExampleSpec(session_id="s_none", track_id="p1", start=1, end=2)) == "unknown_session"
+        assert await refused(ExampleSpec(session_id=client.started.session_id, track_id="p1")) == "invalid_message"
+        assert await refused(ExampleSpec()) == "invalid_message"
+        both = replace(live_example(client, end - 1, end), recording=example(1, MSGPACK).recording)
+        assert await refused(both) == "invalid_message"
+        assert (await asyncio.to_thread(live.enroll, "itch", [live_example(client, end - 1, end)])).examples == 1
+        session_id = client.started.session_id
+    assert await refused(ExampleSpec(session_id=session_id, track_id="p1", start=end - 1, end=end)) == "unknown_session"
+    with pytest.raises(PoselineError) as told:
+        async with StreamClient(server.ws, coordinates=played.poses.coordinates, options=StreamOptions(remember=121)):
+            pass
+    assert (told.value.code, told.value.param) == ("invalid_input", "options.remember")
+
+
+def test_memories_have_a_bound_in_common() -> None:
+    frame = GridFrame(0.0, np.zeros((16, 4), np.float32), False)
+    frames = [replace(frame, t=n / 30) for n in range(300)]
+    all_ = Remembrance(100_000)
+    one, other = (all_.of_track(30.0, BODY16) for _ in range(2))
+    one.keep(5)
+    one.pushed(frames)
+    assert one.poses().timestamps.tolist() == [n / 30 for n in range(150, 300)]
+    other.keep(120)
+    other.pushed(frames)
+    assert 0 <= all_.room < 1000
+    assert len(one.poses()) == 150
+    kept = other.poses().timestamps.tolist()
+    assert kept == [n / 30 for n in range(300 - len(kept), 300)], "the newest, of its own"
+    other.pushed([replace(frame, t=60.0, first=True)])
+    assert other.poses().timestamps.tolist() == [60.0], "what was before a gap says nothing"
+    one.clear()
+    other.keep(0)
+    assert all_.room == 100_000
+    with pytest.raises(NotRemembered):
+        one.poses()
+
+
+def test_mode_offline_knows_enrolled_classes(serve: Callable[..., ServerProcess], house: Path) -> None:
+    server = serve(house).ready()
+    assert Prototypes(server).post(body()).status_code == 201
+    played = done(9)
+    (truth,) = played.segments
+    whole = LocalizeOptions(mode="offline", returns=["segments", "scores"], frame_scores_hz=30)
+    told = localize(server.url, request_for({"p1": played.poses}, whole))
+    (found,) = [one for one in told.segments if one.label == "itch"]
+    assert abs(found.start - truth.start) < 0.5
+    assert abs(found.end - truth.end) < 0.5
+    here = localized_here(house, "--mode", "offline")
+    assert here == {one.label for one in told.segments}
 
 
 async def until(what: Callable[[], bool]) -> None:
