@@ -1,4 +1,5 @@
-"""A class that no model of ours knows, from three clips over the API, while a stream runs: real motion."""
+"""Classes that no model of ours knows: from three clips over the API, while a stream runs; from one repetition of a video,
+of which the others are then counted. Real motion."""
 
 from __future__ import annotations
 
@@ -9,16 +10,24 @@ from pathlib import Path
 
 import httpx
 import numpy as np
+import pytest
 
+from poseline.bundle import ModelBundle
 from poseline.client import StreamClient
 from poseline.codec import encode
 from poseline.formats.corpus import LabelledSequence, read_corpus
+from poseline.online import StreamLocalizer
 from poseline.pose import PoseSequence
 from poseline.protocol import EnrolRequest, ExampleSpec, Flushed, Frame, SegmentFinal
+from poseline.prototypes import Shown, folder_of, keep, learn, vocabulary_of
 from poseline.remote import layout_spec, request_for, timeline
+from poseline_service.engine import open_scorer
+from poseline_service.sources import POSE_MODEL
+from poseline_video.extraction import extract_people
 from servers import ServerProcess
 
 PROJECT = Path(__file__).parents[2]
+POSE = PROJECT / "pose" / POSE_MODEL
 CLASS = "raise_up_both_hands"
 SHOWN, LOOKED_AT = 3, 4
 
@@ -65,3 +74,25 @@ async def test_an_unknown_class_is_enrolled_and_found_in_a_stream_that_runs(
         assert answer.status_code == 201, answer.text
         after = [await labels(client, one, float(t)) for one, t in zip(looked_at, starts[LOOKED_AT:], strict=True)]
     assert sum(CLASS in one for one in after) >= LOOKED_AT - 1, after
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not POSE.is_file(), reason="no pose model: make it with poseline pose-model build")
+@pytest.mark.parametrize("model", ["poseline-body16-3", "poseline-exercise16-1"])
+def test_one_raise_of_the_arms_is_shown_and_all_four_are_counted(tmp_path: Path, data: Path, model: str) -> None:
+    bundle = ModelBundle.open(shutil.copytree(PROJECT / "models" / model, tmp_path / model))
+    video = extract_people(data / "video" / "lateral_raise_single.mp4", model=POSE)
+    [poses] = video.people.values()
+    first = Shown(poses, 1.4, 4.4)  # the wrists leave the hips and are back
+    keep(folder_of(bundle), learn(bundle, open_scorer(bundle, slots=1), "lateral_raise", [first]))
+    with StreamLocalizer(
+        bundle.manifest,
+        open_scorer(bundle, slots=1),
+        layout=poses.layout,
+        coordinates=poses.coordinates,
+        vocabulary=vocabulary_of(bundle),
+    ) as stream:
+        events = [one for frame in poses.frames() for one in stream.push(frame)] + stream.finish()
+    raises = [one for one in events if one.phase == "final" and one.label == "lateral_raise"]
+    assert sum(one.repetitions or 1 for one in raises) == 4
+    assert {one.label for one in events if one.phase == "final"} == {"lateral_raise"}
