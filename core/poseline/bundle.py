@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from pydantic import ValidationError
 
+from poseline.enrolment import Bank
 from poseline.errors import BundleError, UnknownModel
 from poseline.manifest import ModelManifest
 from poseline.skeleton import Floats
@@ -72,12 +73,12 @@ class ModelBundle:
         """The graph file of a level."""
         return self.path / next(one.graph for one in self.manifest.state.levels if one.name == level)
 
-    def bank(self) -> Floats | None:
-        """Vectors (N, D) of what else there is, for whoever enrols a class; None where the bundle has none."""
+    def bank(self) -> Bank | None:
+        """What else there is, for whoever enrols a class; None where the bundle has none."""
         if BANK not in self.manifest.files:
             return None
         with np.load(self.path / BANK, allow_pickle=False) as arrays:
-            return arrays["vectors"].astype(np.float32)
+            return Bank(arrays["vectors"].astype(np.float32), arrays["known"].astype(np.float32))
 
     def golden(self) -> GoldenSamples:
         with np.load(self.path / GOLDEN, allow_pickle=False) as arrays:

@@ -2,13 +2,14 @@
 
 A network reads its scores from one vector a frame, and what it has learnt of motion stands in that vector for other actions,
 too. So a new class is one more read-out of it: a logistic regression that tells the frames of the examples from everything
-else, which is a *bank* of vectors that the bundle brings and what surrounds the examples in their own recordings. Its bias
-is then moved so that it takes `FALSE_SHARE` of the bank for the class at a score of one half: thresholds mean for it about
-what they mean for the others.
+else, which is a *bank* of vectors that the bundle brings and what surrounds the examples in their own recordings.
 
-An enrolled class answers in odds against all that the model knew before: o = exp(w·v + b). Scores are p_k / (1 + Σ o) for
-the classes that were trained and o_c / (1 + Σ o) for those that were enrolled: a softmax in which all of the former are one.
-(docs/results.md has what that is worth, beside dynamic time warping on joints.)
+It answers in odds, o = g · exp(w·v + b), where g = min(1, √((1 - m) / m)) and m is the highest score of the classes that
+were trained: what the model knows well is hardly something new. Its bias is moved so that it takes `FALSE_SHARE` of the
+bank at odds of one: thresholds mean for it about what they mean for the others. Scores are o_c / (1 + Σ o) for the classes
+that were enrolled; background, which is neither, is left with p_0 / (1 + Σ o); and those that were trained keep theirs, to
+the last bit: who enrols a class changes no other. So a frame may be told to be both, and its scores may sum to more than
+one. (docs/enrolment.md has what that is worth.)
 """
 
 from __future__ import annotations
@@ -39,14 +40,25 @@ _MARGIN, _SURROUNDINGS = 8, 150
 """Frames beside an example that are neither, and those beyond which show what it is not."""
 _SHORTEST = 8
 _LARGEST_LOG_ODDS = 30.0
+_SUREST = 1e-4
+"""No score is nearer to certainty."""
 
 
 class Example(NamedTuple):
-    """A recording's vectors (T, D), and the frames `first` to `stop` of it that show the class."""
+    """A recording's vectors (T, D), and the frames `first` to `stop` of it that show the class. also: other stretches of it
+    that do, in examples of their own."""
 
     vectors: Floats
     first: int
     stop: int
+    also: Sequence[tuple[int, int]] = ()
+
+
+class Bank(NamedTuple):
+    """What else there is: vectors (N, D), and for each the highest score (N,) of a class that was trained."""
+
+    vectors: Floats
+    known: Floats
 
 
 class EnrolledClass(Struct, frozen=True):
@@ -62,16 +74,23 @@ class EnrolledClass(Struct, frozen=True):
     created: datetime
 
 
-def enrol(name: str, model: str, examples: Sequence[Example], bank: Floats, created: datetime) -> EnrolledClass:
-    """bank: (N, D) vectors of what else there is. Raises InputError."""
+def enrol(name: str, model: str, examples: Sequence[Example], bank: Bank, created: datetime) -> EnrolledClass:
+    """Raises InputError."""
     if not 1 <= len(examples) <= EXAMPLES:
         raise InputError(f"{len(examples)} examples came, expected 1 to {EXAMPLES}", param="examples")
     shown = [_shown(n, one) for n, one in enumerate(examples)]
-    others = np.concatenate([bank, *(_beside(one) for one in examples)])
+    others = np.concatenate([bank.vectors, *(_beside(one) for one in examples)])
     weights, bias = _read_out(np.concatenate(shown), others)
-    bias -= float(np.quantile(bank @ weights + bias, 1 - FALSE_SHARE))
+    of_bank = bank.vectors @ weights + bias + np.log(_novelty(bank.known))
+    bias -= float(np.quantile(of_bank, 1 - FALSE_SHARE))
     frames = sum(map(len, shown))
     return EnrolledClass(name, model, weights.tolist(), bias, len(examples), frames, created)
+
+
+def _novelty(known: Floats) -> Floats:
+    """The factor of the odds where a trained class has that score."""
+    known = np.clip(known, _SUREST, 1 - _SUREST)
+    return np.minimum(1, np.sqrt((1 - known) / known))
 
 
 def _shown(n: int, example: Example) -> Floats:
@@ -83,8 +102,11 @@ def _shown(n: int, example: Example) -> Floats:
 
 
 def _beside(example: Example) -> Floats:
-    before = example.vectors[max(0, example.first - _MARGIN - _SURROUNDINGS) : max(0, example.first - _MARGIN)]
-    return np.concatenate([before, example.vectors[example.stop + _MARGIN :][:_SURROUNDINGS]])
+    frames = np.arange(len(example.vectors))
+    near = (frames >= example.first - _MARGIN - _SURROUNDINGS) & (frames < example.stop + _MARGIN + _SURROUNDINGS)
+    for first, stop in ((example.first, example.stop), *example.also):
+        near &= (frames < first - _MARGIN) | (frames >= stop + _MARGIN)
+    return example.vectors[near]
 
 
 def _read_out(shown: Floats, others: Floats) -> tuple[NDArray[np.float64], float]:
@@ -107,6 +129,14 @@ def _read_out(shown: Floats, others: Floats) -> tuple[NDArray[np.float64], float
             break
     weights = w[:-1] / spread
     return weights, float(w[-1] - mean @ weights)
+
+
+def answer(scores: Floats, vectors: Floats, weights: Floats, bias: Floats) -> Floats:
+    """Scores (B, 1 + K) of what was trained and vectors (B, D) → scores of all (B, 1 + K + n) for read-outs (D, n), (n,)."""
+    odds = np.exp(np.minimum(vectors @ weights + bias, _LARGEST_LOG_ODDS))
+    odds *= _novelty(scores[:, 1:].max(axis=1, keepdims=True))
+    shares = 1 + odds.sum(axis=1, keepdims=True)
+    return np.concatenate([scores[:, :1] / shares, scores[:, 1:], odds / shares], axis=1)
 
 
 class Vocabulary:
@@ -137,6 +167,14 @@ class Vocabulary:
     def classes(self) -> tuple[str, ...]:
         """Names of those that answer now, background first."""
         return (*self.own, *(one.name for one in self.enrolled))
+
+    @property
+    def by_label_id(self) -> tuple[str, ...]:
+        """Those that answer now, each at its index; "" where a place has been left."""
+        taken = [one.name if one else "" for one in self._places]
+        while taken and not taken[-1]:
+            taken.pop()
+        return (*self.own, *taken)
 
     @property
     def full(self) -> bool:
@@ -199,6 +237,4 @@ class Vocabulary:
         """Scores (B, 1 + K) and vectors (B, D) → scores of all (B, 1 + K + n), with zeros where a place is free."""
         if self._read_outs is None:
             return scores
-        weights, bias = self._read_outs
-        odds = np.exp(np.minimum(vectors @ weights + bias, _LARGEST_LOG_ODDS))
-        return np.concatenate([scores, odds], axis=1) / (1 + odds.sum(axis=1, keepdims=True))
+        return answer(scores, vectors, *self._read_outs)

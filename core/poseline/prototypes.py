@@ -54,8 +54,17 @@ def learn(bundle: ModelBundle, scorer: StepScorer, name: str, shown: Iterable[Sh
     bank = bundle.bank()
     if bank is None:
         raise EnrolmentUnavailable(f"model {bundle.manifest.name} brings no bank of what else there is")
-    examples = [_example(bundle, scorer, n, one) for n, one in enumerate(shown)]
+    recordings = list(shown)
+    examples = [_example(bundle, scorer, n, one) for n, one in enumerate(recordings)]
+    for i, one in enumerate(recordings):
+        same = [j for j, other in enumerate(recordings) if j != i and _same(one.poses, other.poses)]
+        examples[i] = examples[i]._replace(also=[examples[j][1:3] for j in same])
     return enrol(name, bundle.manifest.fingerprint, examples, bank, datetime.now(UTC))
+
+
+def _same(one: PoseSequence, other: PoseSequence) -> bool:
+    """Two stretches of one recording come as two recordings."""
+    return np.array_equal(one.timestamps, other.timestamps) and np.array_equal(one.joints, other.joints)
 
 
 def _example(bundle: ModelBundle, scorer: StepScorer, n: int, shown: Shown) -> Example:

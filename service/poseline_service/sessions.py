@@ -586,7 +586,7 @@ class Session:
         manifest, approximate = self._manifest, self.converter.approximate
         return protocol.SessionStarted(
             model=self._model.info(),
-            classes=list(self._model.vocabulary.classes),
+            classes=list(self._model.vocabulary.by_label_id),
             layout_conversion=protocol.LayoutConversion(self._layout.name, manifest.layout, approximate),
             limits=self._settings.limits(),
             algorithmic_latency=manifest.look_ahead / manifest.fps,

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from poseline.decoding import DecodingOptions
-from poseline.enrolment import CAPACITY, FALSE_SHARE, EnrolledClass, Example, Vocabulary, enrol
+from poseline.enrolment import CAPACITY, FALSE_SHARE, Bank, EnrolledClass, Example, Vocabulary, enrol
 from poseline.errors import InputError, TooManyClasses
 from poseline.online import OnlineLocalizer
 from poseline.resampling import GridFrame
@@ -18,7 +18,7 @@ from told_engine import MANIFEST, SPEC, add_up
 WIDTH = 12
 NOW = datetime(2026, 11, 22, tzinfo=UTC)
 RNG = np.random.default_rng(0)
-BANK = RNG.normal(3, 2, (4000, WIDTH)).astype(np.float32)
+BANK = Bank(RNG.normal(3, 2, (4000, WIDTH)).astype(np.float32), RNG.uniform(0, 1, 4000).astype(np.float32))
 """Vectors are not centred, and their numbers not alike."""
 MODEL = MANIFEST.fingerprint
 
@@ -29,15 +29,15 @@ def example(frames: int = 60, before: int = 90, after: int = 90, way: int = 0) -
     return Example(vectors, before, before + frames)
 
 
-def odds(one: EnrolledClass, vectors: np.ndarray) -> np.ndarray:
-    return np.exp(vectors @ np.array(one.weights) + one.bias)
+def odds(one: EnrolledClass, vectors: np.ndarray, known: float | np.ndarray = 0.1) -> np.ndarray:
+    return np.exp(vectors @ np.array(one.weights) + one.bias) * np.minimum(1, np.sqrt(1 / known - 1))
 
 
 def test_an_enrolled_class_takes_its_share_of_the_bank_and_what_is_like_its_examples() -> None:
     for count in (1, 5):
         one = enrol("wave", MODEL, [example() for _ in range(count)], BANK, NOW)
         assert (one.name, one.model, one.examples, one.frames) == ("wave", MODEL, count, count * 54)
-        assert np.mean(odds(one, BANK) > 1) == pytest.approx(FALSE_SHARE, abs=2 / len(BANK))
+        assert np.mean(odds(one, *BANK) > 1) == pytest.approx(FALSE_SHARE, abs=2 / len(BANK))
         shown = example()
         assert np.mean(odds(one, shown.vectors[shown.first : shown.stop]) > 1) > 0.9
         assert np.mean(odds(one, example(way=1).vectors) > 1) < 0.05
@@ -54,7 +54,15 @@ def test_what_surrounds_an_example_is_what_it_is_not() -> None:
     ball[5] = 6
     among = enrol("wave", MODEL, [shown], BANK, NOW)
     alone = enrol("wave", MODEL, [Example(shown.vectors[shown.first : shown.stop], 0, 60)], BANK, NOW)
-    assert np.mean(odds(among, BANK + ball) > 1) < 0.8 * np.mean(odds(alone, BANK + ball) > 1)
+    assert np.mean(odds(among, BANK.vectors + ball) > 1) < 0.8 * np.mean(odds(alone, BANK.vectors + ball) > 1)
+
+
+def test_what_else_shows_the_class_in_a_recording_is_not_what_it_is_not() -> None:
+    one = example(before=140)
+    also = one._replace(also=[(60, 90)])
+    without = Example(np.delete(one.vectors, slice(52, 98), axis=0), one.first - 46, one.stop - 46)
+    assert enrol("wave", MODEL, [also], BANK, NOW) == enrol("wave", MODEL, [without], BANK, NOW)
+    assert enrol("wave", MODEL, [also], BANK, NOW) != enrol("wave", MODEL, [one], BANK, NOW)
 
 
 @pytest.mark.parametrize("count", [0, 6])
@@ -75,7 +83,7 @@ def read_out(name: str, weight: float = 1.0, bias: float = 0.0, model: str = MOD
     return EnrolledClass(name, model, [weight], bias, 1, 30, NOW)
 
 
-def test_scores_stay_shares_of_one_and_the_known_classes_keep_their_proportions() -> None:
+def test_the_known_classes_keep_their_scores_and_new_ones_take_from_background() -> None:
     vocabulary = Vocabulary(MANIFEST)
     scores, vectors = np.array([[0.3, 0.7], [0.9, 0.1]], np.float32), np.array([[0.0], [2.0]], np.float32)
     assert vocabulary.answer(scores, vectors) is scores
@@ -83,11 +91,14 @@ def test_scores_stay_shares_of_one_and_the_known_classes_keep_their_proportions(
     assert vocabulary.put(read_out("nod", bias=-1.0)) == 3
     told = vocabulary.answer(scores, vectors)
     assert told.shape == (2, 4)
-    assert told.sum(axis=1) == pytest.approx([1, 1])
-    assert told[:, 0] / told[:, 1] == pytest.approx(scores[:, 0] / scores[:, 1])
-    assert told[0, 2] / (told[0, 0] + told[0, 1]) == pytest.approx(1.0)
-    assert told[1, 3] / (told[1, 0] + told[1, 1]) == pytest.approx(np.e, rel=1e-6)
-    assert vocabulary.answer(scores, vectors * 1e4).sum(axis=1) == pytest.approx([1, 1]), "nothing overflows"
+    assert (told[:, 1] == scores[:, 1]).all(), "to the last bit"
+    novelty = np.sqrt(0.3 / 0.7)
+    bow, nod = novelty, novelty * np.exp(-1)
+    assert told[0] == pytest.approx(np.array([0.3, 0.7 * (1 + bow + nod), bow, nod]) / (1 + bow + nod))
+    bow, nod = np.exp(2), np.exp(1)
+    assert told[1] == pytest.approx(np.array([0.9, 0.1 * (1 + bow + nod), bow, nod]) / (1 + bow + nod))
+    sure = vocabulary.answer(np.array([[0.0, 1.0], [1.0, 0.0]], np.float32), vectors * 1e4)
+    assert np.isfinite(sure).all(), "nothing overflows"
 
 
 def test_a_class_keeps_its_place_and_what_is_gone_scores_nothing() -> None:
@@ -99,6 +110,7 @@ def test_a_class_keeps_its_place_and_what_is_gone_scores_nothing() -> None:
     assert not vocabulary.drop("bow")
     assert not vocabulary.drop("wave"), "the model's own stay"
     assert vocabulary.find("nod") == 3
+    assert vocabulary.by_label_id == ("background", "wave", "", "nod")
     told = vocabulary.answer(np.array([[0.5, 0.5]], np.float32), np.ones((1, 1), np.float32))
     assert told.shape == (1, 4)
     assert told[0, 2] == 0

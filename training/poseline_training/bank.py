@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from torch import Tensor
 
-from poseline.skeleton import Floats
+from poseline.enrolment import Bank
 from poseline_training.config import FinetuneSettings
 from poseline_training.corpus import load_training_data
 from poseline_training.network.localizer import Localizer
@@ -24,20 +24,22 @@ _PER_CLIP = 8
 
 
 def write_bank(network: Localizer, settings: FinetuneSettings, path: Path) -> None:
-    """vectors float16 (N, D) and labels int16 (N,) in the run's classes, -1 unknown."""
-    vectors, labels = draw_bank(network, settings)
-    np.savez_compressed(path, vectors=vectors.astype(np.float16), labels=labels.astype(np.int16))
+    """As float16. network: with its one head, as it will be exported."""
+    bank = draw_bank(network, settings)
+    np.savez_compressed(path, vectors=bank.vectors.astype(np.float16), known=bank.known.astype(np.float16))
 
 
-def draw_bank(network: Localizer, settings: FinetuneSettings) -> tuple[Floats, NDArray[np.int64]]:
-    """Vectors (N, D) of frames drawn as in training, and their labels (N,)."""
+def draw_bank(network: Localizer, settings: FinetuneSettings) -> Bank:
+    """Of frames drawn as in training."""
     clips = ClipMaker(load_training_data(settings.data), settings)
     rng = np.random.default_rng(0)
-    vectors, labels = [], []
+    vectors: list[Tensor] = []
     for _ in range(_CLIPS):
-        poses, known = clips.clip(rng)
+        poses, _ = clips.clip(rng)
         some = rng.choice(np.arange(settings.context, len(poses)), _PER_CLIP, replace=False)
         with torch.no_grad():
-            vectors.append(network.encode(torch.from_numpy(poses)[None])[0].numpy()[some])
-        labels.append(known[some])
-    return np.concatenate(vectors), np.concatenate(labels)
+            vectors.append(network.encode(torch.from_numpy(poses)[None])[0][some])
+    drawn = torch.cat(vectors)
+    with torch.no_grad():
+        scores = network.heads_of(drawn[None])[0][0][0].softmax(-1)
+    return Bank(drawn.numpy(), scores[:, 1:].amax(-1).numpy())
