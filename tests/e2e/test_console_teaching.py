@@ -5,12 +5,14 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import httpx
 import pytest
 from playwright.sync_api import Page
 
 from browser import Console
+from cutting import relayed
 from poseline.actor import Performance, perform
 from poseline.codec import encode
 from poseline.remote import request_for
@@ -134,6 +136,21 @@ def test_what_cannot_be_taught_is_said(server: ServerProcess, console: Callable[
     assert len(told) == 2
     assert told == one.complaints
     one.complaints.clear()
+
+
+def test_after_a_broken_line_nothing_is_marked(server: ServerProcess, console: Callable[..., Console]) -> None:
+    """A session that is resumed goes on, but its poses were in the memory of the connection that is gone."""
+    with relayed(server.port) as line:
+        one = console(SimpleNamespace(url=f"http://127.0.0.1:{line.port}"))  # type: ignore[arg-type]
+        one.state("live")
+        one.page.click("#teaching")
+        _mark(one.page)
+        line.loop.call_soon_threadsafe(line.cut)
+        one.page.wait_for_selector("#taught:has-text('The connection broke')")
+        assert one.of("session.started")[-1]["resumed"]
+        assert one.page.locator("#stretches li").count() == 0
+        _mark(one.page)
+        one.complaints.clear()  # the browser itself complains about a socket that breaks
 
 
 def test_a_key_without_the_scope_may_not_teach(

@@ -41,9 +41,9 @@ export class Teach {
 
   // --- stretches ------------------------------------------------------------------------------------------------
 
-  /** A session goes on, or another begins, which remembers nothing of the last one. */
+  /** A session begins, or goes on over another connection: in either the server remembers nothing of what was before. */
   begin(session) {
-    if (session !== this.session) this.over();
+    this.keep(() => false, "The connection broke: what was marked before is forgotten.");
     this.session = session;
     if (this.open && !$("lesson").hidden) this.attempt(() => this.list());
   }
