@@ -38,6 +38,8 @@ from poseline.remote import RemoteClasses, localize, request_for, timeline
 from poseline.resampling import GridFrame
 from poseline.skeleton import BODY16
 from poseline_service.errors import NotRemembered
+from poseline_service.keys import StoredKey, new_key, write_keys
+from poseline_service.principals import SCOPES, USUAL
 from poseline_service.remembering import Remembrance
 from servers import PATIENCE, ServerProcess
 
@@ -367,18 +369,36 @@ def test_a_model_without_a_bank_enrols_nothing(server: ServerProcess) -> None:
     assert Prototypes(server).names() == []
 
 
-def test_it_takes_a_scope_of_its_own(serve: Callable[..., ServerProcess], tmp_path: Path) -> None:
-    from poseline_service.keys import StoredKey, new_key, write_keys
-    from poseline_service.principals import SCOPES, USUAL
+def stored(folder: Path, **scopes: tuple[str, ...]) -> dict[str, str]:
+    """A file of keys, and the keys in it, by their names."""
+    made = {name: new_key(name) for name in scopes}
+    write_keys(folder / "keys.json", [StoredKey(name, made[name][1], list(some)) for name, some in scopes.items()])
+    return {name: key for name, (key, _) in made.items()}
 
+
+def test_it_takes_a_scope_of_its_own(serve: Callable[..., ServerProcess], tmp_path: Path) -> None:
     assert set(SCOPES) - set(USUAL) == {"enroll"}
-    keys = {}
-    stored = []
-    for name, scopes in (("usual", USUAL), ("teacher", ("enroll",))):
-        keys[name], hashed = new_key(name)
-        stored.append(StoredKey(name, hashed, list(scopes)))
-    write_keys(tmp_path / "keys.json", stored)
+    keys = stored(tmp_path, usual=USUAL, teacher=("enroll",))
     server = serve(keys=tmp_path / "keys.json").ready()
     assert Prototypes(server, keys["usual"]).post(body()).json()["code"] == "forbidden_scope"
     assert Prototypes(server, keys["teacher"]).post(body()).json()["code"] == "enrolment_unavailable"
     assert Prototypes(server, keys["teacher"]).names() == []
+
+
+async def test_a_stretch_is_its_owners_alone_to_show(
+    serve: Callable[..., ServerProcess], house: Path, tmp_path: Path
+) -> None:
+    keys = stored(tmp_path, owner=SCOPES, other=SCOPES)
+    server = serve(house, keys=tmp_path / "keys.json").ready()
+    played = done(1)
+    (truth,) = played.segments
+    options = StreamOptions(remember=60)
+    async with StreamClient(
+        server.ws, coordinates=played.poses.coordinates, options=options, credential=keys["owner"]
+    ) as client:
+        await shown_live(client, played)
+        stretch = live_example(client, truth.start, truth.end)
+        with pytest.raises(PoselineError) as told:
+            await asyncio.to_thread(RemoteClasses(server.url, key=keys["other"]).enroll, "itch", [stretch])
+        assert told.value.code == "unknown_session"
+        await asyncio.to_thread(RemoteClasses(server.url, key=keys["owner"]).enroll, "itch", [stretch])

@@ -232,13 +232,14 @@ def test_the_environment_stays_at_home(pose_model: Path, shapes: Path, monkeypat
         next(iter(extraction))
 
 
-def test_nothing_is_left_behind(pose_model: Path, shapes: Path) -> None:
-    mine = Path(tempfile.gettempdir())
-    before = set(mine.glob("poseline-video-*"))
+def test_nothing_is_left_behind(
+    pose_model: Path, shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))  # of one's own: others' tests run at the same time
     with open_extraction(shapes, model=pose_model) as extraction:
         next(iter(extraction))
-        assert len(set(mine.glob("poseline-video-*")) - before) == 1
-    assert not set(mine.glob("poseline-video-*")) - before
+        assert len(list(tmp_path.iterdir())) == 1
+    assert not list(tmp_path.iterdir())
 
 
 # --- how it can end ----------------------------------------------------------------------------------------------

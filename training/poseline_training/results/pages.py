@@ -11,6 +11,7 @@ from typing import Any
 
 from poseline_training.results import plots, tables
 from poseline_training.results.counting import counting
+from poseline_training.results.enrolment import enrolment
 from poseline_training.results.rows import CALIBRATION, EARLY, OPERATING, PROTOCOLS, STARTS, Rows
 from poseline_training.results.settings import AimSettings, GroupSettings, ResultsSettings
 from poseline_training.robustness import plot as robustness
@@ -33,7 +34,7 @@ _COLUMNS = {
 
 def write_page(settings: ResultsSettings, folder: Path, output: Path) -> None:
     """The page, and its pictures beside `folder`, which holds the rows; `folds/`, `robustness.json`, `giveaways.json`,
-    `alarms.json` and `counting.json` lie beside it too."""
+    `alarms.json`, `counting.json` and `enrolment.json` lie beside it too."""
     page = _Page(Rows(folder), folder.parent, output.parent, settings.aims)
     parts = ["# Results", _MADE, settings.words.strip()]
     for group in settings.groups:
@@ -77,6 +78,8 @@ class _Page:
                 return tables.giveaways(self._read("giveaways.json"))
             case "counting":
                 return counting(self._read("counting.json"))
+            case "enrolment":
+                return enrolment(self._read("enrolment.json"))
             case "alarms":
                 return tables.alarms(self._read("alarms.json"))
             case columns:

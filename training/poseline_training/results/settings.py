@@ -35,6 +35,7 @@ Table = Literal[
     "giveaways",
     "alarms",
     "counting",
+    "enrolment",
 ]
 
 
