@@ -206,6 +206,8 @@ def test_a_phone_has_room_for_it(
         one.page.set_input_files("#poses-file", poses)
     if source in ("Actor", "Pose file"):
         one.page.wait_for_selector(FINAL)
+    one.page.click("#teaching")
+    one.page.wait_for_selector("#lesson")
     width = "Math.max(document.documentElement.scrollWidth, document.body.scrollWidth)"
     assert one.page.evaluate(width) == 390
     assert one.page.evaluate(_OUTSIDE) == []

@@ -13,6 +13,7 @@ import { Scores } from "./scores.js";
 import { Actor } from "./sources/actor.js";
 import { Stage } from "./stage.js";
 import { HOPELESS, Stream } from "./stream.js";
+import { REMEMBER, Teach } from "./teach.js";
 import { Thresholds } from "./thresholds.js";
 import { Timeline } from "./timeline.js";
 
@@ -26,6 +27,7 @@ const overlay = new Overlay($("overlay"), $("picture"));
 const scores = new Scores($("scores"));
 const figures = new Figures();
 const timeline = new Timeline($("timeline"), again);
+const teach = new Teach(() => (state === "live" && !ended && scored !== undefined ? { track: scored, t: source.time } : undefined));
 const thresholds = new Thresholds((options) => stream?.send({ type: "session.update", options }));
 
 let kind, source; // what is chosen; what plays, or is being opened
@@ -132,6 +134,7 @@ function refuse(why) {
 
 function drop() {
   leave();
+  teach.over();
   stream?.drop();
   source?.close();
   [stream, source, opened] = [undefined, undefined, false];
@@ -179,20 +182,22 @@ function connect() {
   enter("connecting", "Connecting");
   fault = "";
   if (stream?.resumable) stream.connect();
-  else stream = new Stream(source, thresholds.chosen, { message, close });
+  else stream = new Stream(source, { remember: REMEMBER, ...thresholds.chosen }, { message, close });
 }
 
 const handlers = {
-  "session.started"({ model: answering, classes: names, options: effective, layout_conversion: way, resumed }) {
-    if (answering.digest !== model?.digest) {
-      classes.splice(0, Infinity, ...names);
-      restart(); // now that the colours are known
-    }
+  "session.started"({ session_id: session, model: answering, classes: names, options: effective, layout_conversion: way, resumed }) {
+    classes.splice(0, Infinity, ...names);
+    if (answering.digest !== model?.digest) restart(); // now that the colours are known
+    teach.begin(session);
     [model, options, failures] = [answering, effective, 0];
     $("model").textContent = `Model ${model.name} ${model.version}`;
     $("licence").textContent = model.license + (model.research_only ? ", research only" : "");
     $("layout").textContent = way.from + (way.approximate ? `, approximately ${way.to}` : "");
-    if (!resumed) timeline.renew();
+    if (!resumed) {
+      timeline.renew();
+      scored = undefined;
+    }
     thresholds.show(options);
     figures.interrupt();
     enter("live", playing ? "Live" : "Paused");
@@ -210,11 +215,13 @@ const handlers = {
   },
   "track.ended"({ track_id: track }) {
     if (track === scored) scored = undefined;
+    if (!ended) teach.left(track);
   },
   "session.draining": () => remark("the server is about to restart"),
   "session.closed"() {
     if (!ended) return; // the server is going away: `close` comes back
     stream.drop();
+    teach.over();
     enter("ended", "Finished", kind === "actor" ? INTERVAL : 0);
     if (source.live) panel(kind);
   },
@@ -230,6 +237,7 @@ const handlers = {
 
 function message({ type, ...rest }) {
   if (type.startsWith("segment.")) {
+    classes[rest.label_id] = rest.label; // it may have been enrolled since
     timeline.take({ type, ...rest });
     // What the end of the stream forces out says nothing about how fast the model decides.
     if (type === "segment.final" && rest.forced === "none") figures.decided(source.time - rest.end);
@@ -342,6 +350,7 @@ function draw(dt) {
   const label = state === "live" && !replay ? timeline.current() : undefined;
   $("action").textContent = label ? words(label) : "no action";
   $("action").classList.toggle("none", !label);
+  teach.draw();
   figures.draw(state === "live" && playing, opened && source.cost);
   const left = Math.ceil(waiting);
   $("countdown").textContent = waiting <= 0 || replay ? "" : state === "ended" ? `· next in ${left} s` : `in ${left} s`;
@@ -388,6 +397,7 @@ document.addEventListener("visibilitychange", () => {
 shortcuts({
   " ": () => source && toggle(),
   n: () => kind === "actor" && perform(),
+  m: () => teach.mark(),
   escape() {
     leave();
     timeline.follow();

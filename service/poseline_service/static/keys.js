@@ -15,7 +15,7 @@ export function shortcuts(actions) {
     if (event.ctrlKey || event.metaKey || event.altKey || event.repeat || $("keys").open) return;
     const typed = key.length === 1;
     // A key that means something to the control it goes to is left to it.
-    if (typed && (!$("single").checked || event.target.closest("input[type=number]"))) return;
+    if (typed && (!$("single").checked || event.target.matches(":read-write"))) return;
     if (key === " " && event.target.closest("button, input, label")) return;
     const action = key === "?" ? () => $("keys").showModal() : actions[key];
     if (!action) return;

@@ -18,13 +18,19 @@ export function vars(node, values) {
   for (const [name, value] of Object.entries(values)) node.style.setProperty(`--${name}`, value);
 }
 
-/** The model's class names; the index is the label_id, 0 is the background. */
+/** The class names; the index is the label_id, 0 is the background. Those that are enrolled meanwhile come when they are heard of. */
 export const classes = [];
 
-/** A class keeps its colour as long as the model keeps its list: neighbours are a golden angle apart. */
+/** A class keeps its colour as long as it keeps its label_id: neighbours are a golden angle apart. */
 export function hue(label) {
   return (190 + Math.max(0, classes.indexOf(label)) * 137.508) % 360;
 }
 
 /** What a user can do something about, in words for them; any other error is a bug. */
-export class Trouble extends Error {}
+export class Trouble extends Error {
+  /** code: of the server's problem, where it is one. */
+  constructor(message, code) {
+    super(message);
+    this.code = code;
+  }
+}

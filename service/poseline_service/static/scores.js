@@ -20,18 +20,23 @@ export class Scores {
     const best = new Map(top.slice(0, this.rows.length));
     const free = this.rows.filter(({ id }) => !best.has(id));
     for (const id of best.keys()) {
-      if (this.rows.some((row) => row.id === id)) continue;
-      const row = free.shift();
-      row.id = id;
-      row.name.textContent = words(classes[id] ?? `class ${id}`);
-      row.node.classList.toggle("background", id === 0);
-      vars(row.node, { hue: hue(classes[id]) });
+      if (!this.rows.some((row) => row.id === id)) free.shift().id = id;
     }
     for (const row of this.rows) {
       const p = best.get(row.id) ?? 0;
+      this.name(row);
       row.value.textContent = p.toFixed(2);
       row.node.classList.toggle("faint", p < 0.1);
       vars(row.bar, { p: clamp(p, 0, 1) });
     }
+  }
+
+  /** Also while it stays: a class that was enrolled meanwhile is named later than scored. */
+  name(row) {
+    if (row.id === undefined || row.label === (classes[row.id] ?? `class ${row.id}`)) return;
+    row.label = classes[row.id] ?? `class ${row.id}`;
+    row.name.textContent = words(row.label);
+    row.node.classList.toggle("background", row.id === 0);
+    vars(row.node, { hue: hue(row.label) });
   }
 }

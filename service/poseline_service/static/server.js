@@ -5,19 +5,23 @@ import { $, Trouble } from "./page.js";
 const KEY = "poseline-key"; // of this tab alone, until it is closed
 let asking; // one dialog, however many wait for it
 
-/** JSON of our own server. Raises Trouble. */
-export async function ask(path, method = "GET") {
+/** JSON of our own server; content: what is sent as JSON. Raises Trouble, with the `code` of the problem. */
+export async function ask(path, method = "GET", content) {
   for (;;) {
     const key = sessionStorage.getItem(KEY);
     let response;
     try {
-      response = await fetch(path, { method, headers: key ? { Authorization: `Bearer ${key}` } : {} });
+      response = await fetch(path, {
+        method,
+        headers: { ...(key && { Authorization: `Bearer ${key}` }), ...(content && { "Content-Type": "application/json" }) },
+        body: content && JSON.stringify(content),
+      });
     } catch {
       throw new Trouble("no connection to the server");
     }
-    if (response.ok) return response.json();
-    const { detail } = await response.json().catch(() => ({}));
-    if (response.status !== 401) throw new Trouble(detail ?? `the server answered ${response.status}`);
+    if (response.ok) return response.status === 204 ? undefined : response.json();
+    const { code, detail } = await response.json().catch(() => ({}));
+    if (response.status !== 401) throw new Trouble(detail ?? `the server answered ${response.status}`, code);
     if (sessionStorage.getItem(KEY) === key) await (asking ??= key_of(detail)).finally(() => (asking = undefined));
   }
 }
