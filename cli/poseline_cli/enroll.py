@@ -25,7 +25,7 @@ from poseline.protocol import EnrolledClassInfo, ExampleSpec
 from poseline.prototypes import Shown, check_class_name, folder_of, forget, keep, learn, vocabulary_of
 from poseline.remote import RemoteClasses
 from poseline.translation import enrolled_info
-from poseline_cli.watching import AtOnce, Pose, need, progress, watched
+from poseline_cli.watching import AtOnce, Pose, need, progress, told, watched
 from poseline_video import MODEL
 
 _MARKED = re.compile(r"(.+)@(\d+(?:\.\d+)?)-(\d+(?:\.\d+)?)")
@@ -58,6 +58,8 @@ def enroll(
 ) -> None:
     """Make a class from one to five examples, without training; list such classes, or remove one."""
     classes = RemoteClasses(url, key=key) if url else _Beside(ModelBundle.open(model) if model else find_bundle(models))
+    if remove and name is None:
+        raise InputError("which class is to be removed is not said")
     if name is None:
         _print(classes.listed())
         return
@@ -83,8 +85,11 @@ def enroll(
 
 def _example(text: str, open_example: Callable[[str], Recording], person: str | None) -> Shown | ExampleSpec:
     """Raises InputError and what the readers raise."""
-    marked = None if Path(text).exists() else _MARKED.fullmatch(text)
+    marked = None if _is_file(text) else _MARKED.fullmatch(text)
     source = marked[1] if marked else text
+    before, at, marks = text.rpartition("@")
+    if at and marked is None and not _is_file(text) and (_is_file(before) or _SESSION.fullmatch(before)):
+        raise InputError(f"{text}: {marks!r} is no FROM-TO in seconds, as in 3.2-5.1")
     start, end = (float(marked[2]), float(marked[3])) if marked else (None, None)
     if live := _SESSION.fullmatch(source):
         return ExampleSpec(session_id=live[1], track_id=live[2], start=start, end=end)
@@ -98,12 +103,19 @@ def _example(text: str, open_example: Callable[[str], Recording], person: str | 
     return Shown(known[person], start, end)
 
 
+def _is_file(text: str) -> bool:
+    try:
+        return Path(text).exists()
+    except OSError:  # a name that is too long
+        return False
+
+
 class _Beside:
     """What is enrolled beside a bundle on this disk; as `RemoteClasses`."""
 
     def __init__(self, bundle: ModelBundle) -> None:
         self._bundle = bundle
-        self._vocabulary = vocabulary_of(bundle)
+        self._vocabulary = vocabulary_of(bundle, told)
 
     def enroll(self, name: str, examples: Sequence[Shown | ExampleSpec]) -> EnrolledClassInfo:
         need("Enrolling without a server (--url)", "service", "onnxruntime", "prometheus_client")
@@ -121,7 +133,7 @@ class _Beside:
         return [enrolled_info(self._vocabulary, one) for one in self._vocabulary.enrolled]
 
     def remove(self, name: str) -> None:
-        if not self._vocabulary.drop(name):
+        if not (folder_of(self._bundle) / f"{name}.json").exists():
             raise InputError(f"no class {name!r} is enrolled")
         forget(folder_of(self._bundle), name)
 

@@ -47,7 +47,7 @@ from poseline.segments import SegmentEvent
 from poseline.timeline import Timeline, TimelineSegment, effective_thresholds, ranked, recording_length, source_rate
 from poseline.translation import decoding_options, model_info, rounded
 from poseline.whole import chunked, localize_whole
-from poseline_cli.watching import AtOnce, Bar, Pose, need, progress, watched
+from poseline_cli.watching import AtOnce, Bar, Pose, need, progress, told, watched
 from poseline_video import MODEL
 
 _TEXT = "text"
@@ -138,7 +138,7 @@ def _played(
     from poseline_service.engine import open_scorer  # ONNX Runtime, only where it is to run
 
     decoding, scorer = decoding_options(options, bundle.manifest.decoding), open_scorer(bundle, slots=1)
-    vocabulary = vocabulary_of(bundle)
+    vocabulary = vocabulary_of(bundle, told)
     frames, done = sum(len(poses) for poses in recording.people.values()), count(1)
     for name, poses in recording.people.items():
         with StreamLocalizer(
@@ -164,7 +164,7 @@ def _whole(
     from poseline_service.engine import open_scorer, open_whole
 
     manifest, scorer = bundle.manifest, open_whole(bundle)
-    vocabulary, steps = vocabulary_of(bundle), open_scorer(bundle, slots=1)
+    vocabulary, steps = vocabulary_of(bundle, told), open_scorer(bundle, slots=1)
     if manifest.whole is None or scorer is None:
         raise ModeUnavailable(f"model {manifest.name} has no network for mode 'offline'")
     decoding = decoding_options(options, manifest.decoding)

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from poseline.cli import Recording
-from poseline.errors import MissingExtra
+from poseline.errors import MissingExtra, PoselineError
 
 AtOnce = Annotated[int, typer.Option(help="People to look for at once in a video or a camera's picture.", min=1, max=4)]
 Pose = Annotated[
@@ -50,6 +50,11 @@ def need(what: str, extra: str, *libraries: str) -> None:
     for library in libraries:
         if find_spec(library) is None:
             raise MissingExtra(what, library, extra)
+
+
+def told(error: PoselineError) -> None:
+    """Something was wrong that stops nothing."""
+    typer.echo(error.detail, err=True)
 
 
 class Bar:

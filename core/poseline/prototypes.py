@@ -9,18 +9,27 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from secrets import token_hex
 
 import numpy as np
 from msgspec import MsgspecError, Struct, json
 
 from poseline.bundle import ModelBundle
 from poseline.enrolment import EnrolledClass, Example, Vocabulary, enrol
-from poseline.errors import BundleError, EnrolmentUnavailable, InputError, MalformedMessage
+from poseline.errors import (
+    BundleError,
+    EnrolmentUnavailable,
+    InputError,
+    MalformedMessage,
+    PoselineError,
+    TooManyClasses,
+)
 from poseline.online import open_converter
-from poseline.pose import PoseSequence
+from poseline.pose import PoseSequence, has_scale
 from poseline.resampling import FrameGrid
 from poseline.stepping import StepScorer
 
@@ -29,6 +38,16 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 _STILL = 30
 """Frames for which the first pose is held before a recording and the last one after it. A network that has seen nothing yet
 says other things; and a clip that is all action shows in this way what it is not: somebody who stands still."""
+
+
+Marks = tuple[float, float]
+"""From when to when, in seconds of a recording's clock."""
+LONGEST = 60.0
+"""Seconds of one example."""
+_BEFORE, _AFTER = 15.0, 6.0
+"""Seconds of a recording beside an example that are looked at: they show what it is not, and the network remembers some."""
+_LEAST_SEEN = 0.5
+"""Share of an example's frames in which somebody is to be seen."""
 
 
 class Shown(Struct, frozen=True):
@@ -55,20 +74,27 @@ def learn(bundle: ModelBundle, scorer: StepScorer, name: str, shown: Iterable[Sh
     if bank is None:
         raise EnrolmentUnavailable(f"model {bundle.manifest.name} brings no bank of what else there is")
     recordings = list(shown)
-    examples = [_example(bundle, scorer, n, one) for n, one in enumerate(recordings)]
-    for i, one in enumerate(recordings):
-        same = [j for j, other in enumerate(recordings) if j != i and _same(one.poses, other.poses)]
-        examples[i] = examples[i]._replace(also=[examples[j][1:3] for j in same])
+    marks = [_marks(n, one, 1 / bundle.manifest.fps) for n, one in enumerate(recordings)]
+    examples: list[Example] = []
+    for n, one in enumerate(recordings):
+        also = [marks[i] for i, other in enumerate(recordings) if i != n and _same(one, other)]
+        examples.append(_example(bundle, scorer, n, one.poses, marks[n], also))
     return enrol(name, bundle.manifest.fingerprint, examples, bank, datetime.now(UTC))
 
 
-def _same(one: PoseSequence, other: PoseSequence) -> bool:
+def _same(one: Shown, other: Shown) -> bool:
     """Two stretches of one recording come as two recordings."""
-    return np.array_equal(one.timestamps, other.timestamps) and np.array_equal(one.joints, other.joints)
+    times, others = one.poses.timestamps, other.poses.timestamps
+    return np.array_equal(times, others) and np.array_equal(one.poses.joints, other.poses.joints)
 
 
-def _example(bundle: ModelBundle, scorer: StepScorer, n: int, shown: Shown) -> Example:
-    manifest, poses = bundle.manifest, shown.poses
+def _example(
+    bundle: ModelBundle, scorer: StepScorer, n: int, poses: PoseSequence, marks: Marks, also: Sequence[Marks]
+) -> Example:
+    """The n-th. also: other stretches of the recording that show the class."""
+    manifest, here = bundle.manifest, f"examples.{n}"
+    start, stop = marks
+    poses = _about(poses, start, stop)
     convert = open_converter(manifest, poses.layout, poses.coordinates)
     grid = FrameGrid(manifest.fps, layout=manifest.native)
     frames = [
@@ -77,21 +103,42 @@ def _example(bundle: ModelBundle, scorer: StepScorer, n: int, shown: Shown) -> E
         for frame in grid.push(t, pose).frames
     ]
     if any(frame.first for frame in frames[1:]):
-        raise InputError(f"example {n} has a gap in its time", param=f"examples.{n}")
-    late = manifest.look_ahead  # frames by which a vector is about an earlier frame
-    held = [frames[0].pose] * _STILL + [frame.pose for frame in frames] + [frames[-1].pose] * (_STILL + late)
-    vectors = scorer.replay(np.stack(held)[None]).vectors[0, late:]
+        raise InputError(f"example {n} has a gap in its time", param=here)
+    seen = np.stack([frame.pose for frame in frames])
     times = np.array([frame.t for frame in frames])
-    start, end = (times[0], times[-1] + 1 / manifest.fps)
-    first = times[0] if shown.start is None else shown.start
-    stop = end if shown.end is None else shown.end
-    if not start - 0.5 <= first < stop <= end + 0.5:
-        what = f"example {n} is marked from {first:g} to {stop:g} s, its recording lasts from {start:g} to {end:g}"
-        raise InputError(what, param=f"examples.{n}")
-    marked = np.flatnonzero((times >= first - 1e-6) & (times < stop - 1e-6)) + _STILL
+    marked = np.flatnonzero((times >= start - 1e-6) & (times < stop - 1e-6))
     if not len(marked):
-        raise InputError(f"example {n} marks no frame", param=f"examples.{n}")
-    return Example(vectors, int(marked[0]), int(marked[-1]) + 1)
+        raise InputError(f"example {n} marks no frame", param=here)
+    if (share := has_scale(seen[marked], manifest.native).mean()) < _LEAST_SEEN:
+        what = f"example {n} shows neck and pelvis in {share:.0%} of its frames, expected {_LEAST_SEEN:.0%} or more"
+        raise InputError(what, param=here)
+    late = manifest.look_ahead  # frames by which a vector is about an earlier frame
+    held = np.concatenate([seen[:1].repeat(_STILL, 0), seen, seen[-1:].repeat(_STILL + late, 0)])
+    vectors = scorer.replay(held[None]).vectors[0, late:]
+    others = [(int(a) + _STILL, int(b) + _STILL) for a, b in (np.searchsorted(times, one) for one in also)]
+    return Example(vectors, int(marked[0]) + _STILL, int(marked[-1]) + 1 + _STILL, others)
+
+
+def _marks(n: int, shown: Shown, step: float) -> Marks:
+    """From when to when the n-th shows the class. Raises InputError."""
+    begin, end = float(shown.poses.timestamps[0]), float(shown.poses.timestamps[-1]) + step
+    start = begin if shown.start is None else shown.start
+    stop = end if shown.end is None else shown.end
+    if not begin - 0.5 <= start < stop <= end + 0.5:
+        what = f"example {n} is marked from {start:g} to {stop:g} s, its recording lasts from {begin:g} to {end:g}"
+        raise InputError(what, param=f"examples.{n}")
+    if stop - start > LONGEST:
+        what = f"example {n} lasts {stop - start:.0f} s, the limit is {LONGEST:g}: mark where the class is shown"
+        raise InputError(what, param=f"examples.{n}")
+    return start, stop
+
+
+def _about(poses: PoseSequence, start: float, stop: float) -> PoseSequence:
+    """What is needed of a long recording."""
+    near = (poses.timestamps >= start - _BEFORE) & (poses.timestamps <= stop + _AFTER)
+    return replace(
+        poses, joints=poses.joints[near], confidence=poses.confidence[near], timestamps=poses.timestamps[near]
+    )
 
 
 # --- files ------------------------------------------------------------------------------------------------------------
@@ -104,9 +151,15 @@ def folder_of(bundle: ModelBundle) -> Path:
 def keep(folder: Path, one: EnrolledClass) -> None:
     """A file is whole or not there. Raises OSError."""
     folder.mkdir(exist_ok=True)
-    beside = folder / f".{one.name}.{os.getpid()}"
-    beside.write_bytes(json.format(json.encode(one)))
-    beside.replace(folder / f"{one.name}.json")
+    beside = folder / f".{one.name}.{token_hex(8)}"
+    try:
+        with beside.open("wb") as file:
+            file.write(json.format(json.encode(one)))
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(folder / f"{one.name}.json")
+    finally:
+        beside.unlink(missing_ok=True)
 
 
 def forget(folder: Path, name: str) -> None:
@@ -122,20 +175,21 @@ def kept(folder: Path) -> dict[Path, int]:
 def read(path: Path) -> EnrolledClass:
     """Raises BundleError."""
     try:
+        check_class_name(path.stem)
         one = json.decode(path.read_bytes(), type=EnrolledClass)
-    except (OSError, MsgspecError) as error:
+    except (OSError, MsgspecError, MalformedMessage) as error:
         raise BundleError(f"{path}: {error}") from None
     if one.name != path.stem or not np.isfinite([*one.weights, one.bias]).all():
         raise BundleError(f"{path} does not hold the class of its name")
     return one
 
 
-def vocabulary_of(bundle: ModelBundle) -> Vocabulary:
-    """The bundle's own classes and those that were enrolled in it. Raises BundleError for a file that is none of its."""
+def vocabulary_of(bundle: ModelBundle, refused: Callable[[PoselineError], None]) -> Vocabulary:
+    """The bundle's own classes and those that were enrolled in it. refused: hears of a file that holds none of its."""
     vocabulary = Vocabulary(bundle.manifest)
     for path in kept(folder_of(bundle)):
         try:
             vocabulary.put(read(path))
-        except InputError as error:
-            raise BundleError(f"{path}: {error.detail}") from None
+        except (BundleError, InputError, TooManyClasses) as error:
+            refused(BundleError(f"{path} is left alone: {error.detail}"))
     return vocabulary

@@ -14,11 +14,15 @@ from pathlib import Path
 
 from poseline.bundle import ModelBundle
 from poseline.enrolment import EnrolledClass, Vocabulary
-from poseline.errors import BundleError, InputError, PoselineError, TooManyClasses
+from poseline.errors import BundleError, InputError, Overloaded, PoselineError, TooManyClasses
 from poseline.prototypes import Shown, check_class_name, folder_of, forget, keep, kept, learn, read
 from poseline_service.engine import open_scorer
 from poseline_service.errors import NotKept, UnknownClass
 from poseline_service.logging import log
+
+_WAITING = 4
+"""Classes that are learnt or wait for it; each holds its examples meanwhile."""
+_RETRY_AFTER = 2.0
 
 
 class Enroller:
@@ -28,17 +32,26 @@ class Enroller:
         self.bundle, self.vocabulary = bundle, vocabulary
         self._folder = folder_of(bundle)
         self._alone = asyncio.Lock()
+        self._waiting = 0
         self._seen: dict[Path, int] = {}
+        """What was read, and when it had been written."""
+        self._refused: dict[Path, int] = {}
+        """What was read and cannot answer now."""
 
     async def enrol(self, name: str, shown: Sequence[Shown]) -> EnrolledClass:
         """From now on it answers. Raises MalformedMessage, InputError, UnitUnknown, EnrolmentUnavailable, EngineFailure,
-        TooManyClasses, NotKept; then nothing has changed."""
-        async with self._alone:
-            one = await asyncio.to_thread(self._learn, name, shown)
-            self._room_for(one)
-            await self._write(partial(keep, self._folder, one))
-            self.vocabulary.put(one)
-            self._seen = await asyncio.to_thread(kept, self._folder)
+        TooManyClasses, NotKept, Overloaded; then nothing has changed."""
+        if self._waiting >= _WAITING:
+            raise Overloaded(f"{self._waiting} classes are being learnt already", retry_after=_RETRY_AFTER)
+        self._waiting += 1
+        try:
+            async with self._alone:
+                one = await asyncio.to_thread(self._learn, name, shown)
+                self._room_for(one)
+                await self._write(partial(keep, self._folder, one))
+                self.vocabulary.put(one)
+        finally:
+            self._waiting -= 1
         log.info("class_enrolled", name=name, examples=one.examples, frames=one.frames)
         return one
 
@@ -65,7 +78,6 @@ class Enroller:
                 raise UnknownClass(f"no class {name!r} is enrolled", param="name")
             await self._write(partial(forget, self._folder, name))
             self.vocabulary.drop(name)
-            self._seen = await asyncio.to_thread(kept, self._folder)
         log.info("class_removed", name=name)
 
     async def follow(self) -> None:
@@ -79,21 +91,26 @@ class Enroller:
             if found == self._seen:
                 return
             changed = [path for path, written in found.items() if self._seen.get(path) != written]
-            read_now = [await asyncio.to_thread(_tried, path) for path in changed]
+            read_now = {path: await asyncio.to_thread(_tried, path) for path in changed}
             for one in self.vocabulary.enrolled:
                 if self._folder / f"{one.name}.json" not in found:
                     self.vocabulary.drop(one.name)
-            for one in read_now:
-                self._put(one)
-            self._seen = found
+            refused = {path: found[path] for path, one in read_now.items() if not self._put(path, found[path], one)}
+            self._refused = refused
+            # What there was no room for is tried again.
+            self._seen = {path: written for path, written in found.items() if path not in refused}
 
-    def _put(self, one: EnrolledClass | PoselineError) -> None:
+    def _put(self, path: Path, written: int, one: EnrolledClass | PoselineError) -> bool:
+        """Whether it answers; who does not is logged once."""
         try:
             if isinstance(one, PoselineError):
                 raise one
             self.vocabulary.put(one)
         except (BundleError, InputError, TooManyClasses) as error:
-            log.error("enrolled_refused", code=error.code, detail=error.detail)
+            if self._refused.get(path) != written:
+                log.error("enrolled_refused", code=error.code, detail=error.detail)
+            return False
+        return True
 
 
 def _tried(path: Path) -> EnrolledClass | PoselineError:

@@ -83,7 +83,8 @@ class Models:
 
     def tick(self, now: float) -> None:
         """To be called now and then, with the monotonic clock: other servers may have enrolled a class."""
-        if self.current is not None and now - self._followed_at > _FOLLOW_SECONDS:
+        busy = self._following is not None and not self._following.done()
+        if self.current is not None and not busy and now - self._followed_at > _FOLLOW_SECONDS:
             self._followed_at = now
             self._following = asyncio.create_task(self.current.enroller.follow())
 

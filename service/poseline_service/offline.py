@@ -18,6 +18,7 @@ from poseline.pose import PoseSequence
 from poseline.resampling import GridFrame
 from poseline.skeleton import Floats
 from poseline.spans import Step
+from poseline.stepping import StepScorer
 from poseline.translation import decoding_options
 from poseline.whole import WholeDecoder, grid_frames, score_chunks, spans_of, step_vectors
 from poseline_service.answers import Heard
@@ -45,6 +46,8 @@ class OfflinePlayback:
         self._spec, self._scorer = manifest.whole, model.whole
         self._recording, self._manifest, self._metrics, self._told = recording, manifest, metrics, told
         self._bundle, self._vocabulary = model.bundle, model.vocabulary
+        self._steps: StepScorer | None = None
+        """The online network, once an enrolled class needs it."""
         self._decoding = decoding_options(options, manifest.decoding)
         self._allowed = model.vocabulary.mask(options.classes)
         self._done, self._total = 0, sum(map(len, recording.tracks))
@@ -85,8 +88,9 @@ class OfflinePlayback:
             advance(len(one[0]))
         scores, boundaries = map(np.concatenate, zip(*found, strict=True))
         if self._vocabulary.enrolled:
-            steps = await asyncio.to_thread(open_scorer, self._bundle, 1)
-            vectors = [one async for one in _in_thread(step_vectors(steps, poses, self._manifest.look_ahead))]
+            if self._steps is None:
+                self._steps = await asyncio.to_thread(open_scorer, self._bundle, 1)
+            vectors = [one async for one in _in_thread(step_vectors(self._steps, poses, self._manifest.look_ahead))]
             scores = self._vocabulary.answer(scores, np.concatenate(vectors))
         return scores, boundaries
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
+import numpy as np
 from fastapi import APIRouter, Request
 from msgspec import UNSET
 from starlette.responses import Response
 
 from poseline.codec import encode
 from poseline.enrolment import EXAMPLES
-from poseline.errors import InputError, MalformedMessage, TooLarge
+from poseline.errors import BadTimestamps, InputError, MalformedMessage, TooLarge
 from poseline.keypoints import count_frames, read_tracks
 from poseline.pose import PoseSequence
 from poseline.protocol import EnrolledClassInfo, EnrolledClassList, EnrolRequest, ExampleSpec
@@ -25,6 +26,7 @@ from poseline_service.openapi import body_of, result_of
 from poseline_service.outline import check_outline
 from poseline_service.runtime import Runtime
 from poseline_service.settings import ServiceSettings
+from poseline_service.tracks import LATEST
 
 router = APIRouter(prefix="/v1/models/{model}/prototypes", dependencies=[needs("enroll")])
 _RECORDINGS = 3
@@ -49,10 +51,10 @@ async def enrol(request: Request, model: str) -> Response:
     runtime: Runtime = request.app.state.runtime
     enroller, form = _enroller(request, model), BodyFormat.of(request)
     spend = runtime.access.account(request.state.principal).spend
-    async with (
-        runtime.bodies.body(request) as body,
-        runtime.recordings.grown(partial(_read, body, form, runtime.settings)) as ((name, examples), _),
-    ):
+    async with runtime.bodies.body(request) as body:
+        # Who only learns holds up no recording.
+        async with runtime.recordings.grown(partial(_read, body, form, runtime.settings)) as (read, _):
+            name, examples = read
         spend(sum(len(one.poses) for one in examples if isinstance(one, Shown)))
         recall = partial(runtime.keeper.remembered, owner=request.state.principal.owner)
         shown = [one if isinstance(one, Shown) else _recalled(n, one, recall) for n, one in enumerate(examples)]
@@ -88,6 +90,9 @@ def _shown(n: int, one: ExampleSpec, form: BodyFormat) -> Shown | ExampleSpec:
     tracks = read_tracks(one.recording, form.codec)
     if len(tracks) != 1:
         raise InputError(f"example {n} holds {len(tracks)} tracks, expected one", param=f"{here}.recording.tracks")
+    if not np.abs(tracks[0].timestamps).max() <= LATEST:
+        what = f"example {n} leaves the clock's range, ±{LATEST:g} seconds"
+        raise BadTimestamps(what, param=f"{here}.recording.timestamps")
     return Shown(tracks[0], one.start, one.end)
 
 

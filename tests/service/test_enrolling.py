@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace as replace_poses
 from pathlib import Path
 from time import monotonic, sleep
 from typing import Any
@@ -18,6 +19,7 @@ import numpy as np
 import pytest
 from msgspec.structs import replace
 
+from made_up import recording
 from poseline.actor import Performance, perform
 from poseline.bundle import find_bundle
 from poseline.client import StreamClient
@@ -69,7 +71,7 @@ def body(name: str = "itch", seeds: tuple[int, ...] = (1, 2, 3)) -> bytes:
 @pytest.fixture
 def house(tmp_path: Path) -> Path:
     """A folder of models of one's own: what is enrolled is written beside the bundle."""
-    return shutil.copytree(PROJECT / "models", tmp_path / "models")
+    return shutil.copytree(PROJECT / "models", tmp_path / "models", ignore=shutil.ignore_patterns("enrolled"))
 
 
 class Prototypes:
@@ -320,6 +322,24 @@ def test_mode_offline_knows_enrolled_classes(serve: Callable[..., ServerProcess]
     assert here == {one.label for one in told.segments}
 
 
+async def test_what_others_write_meanwhile_is_not_lost(
+    serve: Callable[..., ServerProcess], house: Path, tmp_path: Path
+) -> None:
+    server = serve(house).ready()
+    prototypes, folder = Prototypes(server), folder_of(find_bundle(house))
+    assert prototypes.post(body("itch", (1,))).status_code == 201
+    one = read(folder / "itch.json")
+    keep(folder, replace(one, name="theirs"))
+    assert prototypes.delete("itch").status_code == 204
+    await until(lambda: prototypes.names() == ["theirs"])
+    for n in range(CAPACITY):
+        keep(folder, replace(one, name=f"c{n}"))
+    await until(lambda: len(prototypes.names()) == CAPACITY)
+    await asyncio.sleep(3)  # it has looked at what there is no room for
+    assert prototypes.delete("theirs" if "theirs" in prototypes.names() else "c0").status_code == 204
+    await until(lambda: len(prototypes.names()) == CAPACITY)
+
+
 async def until(what: Callable[[], bool]) -> None:
     async with asyncio.timeout(PATIENCE):
         while not await asyncio.to_thread(what):
@@ -347,6 +367,10 @@ def test_what_is_refused_changes_nothing(serve: Callable[..., ServerProcess], ho
     assert refused(asked("itch", example(1), example(1, start=3.0, end=2.0)))[::2] == (422, "examples.1")
     assert refused(asked("itch", example(1, end=900.0)))[::2] == (422, "examples.0")
     assert refused(asked("itch", example(1, start=1.0, end=1.1)))[::2] == (422, "examples.0")
+    slow = recording(0, 2000, fps=0.55)  # an hour, of which the grid would make 100 000 frames
+    assert refused(asked("itch", ExampleSpec(recording=request_for({"p1": slow}))))[::2] == (422, "examples.0")
+    hidden = replace_poses(done(1).poses, confidence=np.zeros_like(done(1).poses.confidence))
+    assert refused(asked("itch", ExampleSpec(recording=request_for({"p1": hidden}))))[::2] == (422, "examples.0")
     assert prototypes.delete("itch").json()["code"] == "unknown_class"
     assert prototypes.names() == []
     bundle = find_bundle(house)
