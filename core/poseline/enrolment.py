@@ -9,7 +9,7 @@ were trained: what the model knows well is hardly something new. Its bias is mov
 bank at odds of one: thresholds mean for it about what they mean for the others. Scores are o_c / (1 + Σ o) for the classes
 that were enrolled; background, which is neither, is left with p_0 / (1 + Σ o); and those that were trained keep theirs, to
 the last bit: who enrols a class changes no other. So a frame may be told to be both, and its scores may sum to more than
-one. (docs/enrolment.md has what that is worth.)
+one. (docs/results.md has what that is worth.)
 """
 
 from __future__ import annotations
