@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from poseline.bundle import ModelBundle, find_bundle
+from poseline.bundle import ModelBundle
 from poseline.cli import Fps, ImageSize, InputFormat, Key, Layout, Recording, open_source
 from poseline.enrolment import EXAMPLES
 from poseline.errors import InputError
@@ -25,7 +25,7 @@ from poseline.protocol import EnrolledClassInfo, ExampleSpec
 from poseline.prototypes import Shown, check_class_name, folder_of, forget, keep, learn, vocabulary_of
 from poseline.remote import RemoteClasses
 from poseline.translation import enrolled_info
-from poseline_cli.watching import AtOnce, Pose, need, progress, told, watched
+from poseline_cli.watching import AtOnce, Models, Pose, bundle_here, need, progress, told, watched
 from poseline_video import MODEL
 
 _MARKED = re.compile(r"(.+)@(\d+(?:\.\d+)?)-(\d+(?:\.\d+)?)")
@@ -48,7 +48,7 @@ def enroll(
     url: Annotated[str | None, typer.Option(help="A server; without it, a bundle on this disk.")] = None,
     key: Key = None,
     model: Annotated[Path | None, typer.Option(help="Bundle folder on this disk; else the default one.")] = None,
-    models: Annotated[Path, typer.Option(envvar="POSELINE_MODELS", help="Folder of model bundles.")] = Path("models"),
+    models: Models = Path("models"),
     input_format: InputFormat = None,
     fps: Fps = None,
     layout: Layout = None,
@@ -57,7 +57,7 @@ def enroll(
     pose: Pose = Path("pose"),
 ) -> None:
     """Make a class from one to five examples, without training; list such classes, or remove one."""
-    classes = RemoteClasses(url, key=key) if url else _Beside(ModelBundle.open(model) if model else find_bundle(models))
+    classes = RemoteClasses(url, key=key) if url else _Beside(bundle_here(model, models))
     if remove and name is None:
         raise InputError("which class is to be removed is not said")
     if name is None:

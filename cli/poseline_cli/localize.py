@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from poseline.bundle import ModelBundle, find_bundle
+from poseline.bundle import ModelBundle
 from poseline.cli import (
     Fps,
     ImageSize,
@@ -47,7 +47,7 @@ from poseline.segments import SegmentEvent
 from poseline.timeline import Timeline, TimelineSegment, effective_thresholds, ranked, recording_length, source_rate
 from poseline.translation import decoding_options, model_info, rounded
 from poseline.whole import chunked, localize_whole
-from poseline_cli.watching import AtOnce, Bar, Pose, need, progress, told, watched
+from poseline_cli.watching import AtOnce, Bar, Models, Pose, bundle_here, need, progress, told, watched
 from poseline_video import MODEL
 
 _TEXT = "text"
@@ -69,7 +69,7 @@ def localize(
     url: Annotated[str | None, typer.Option(help="A server's /v1/localize; without it, this process does it.")] = None,
     key: Key = None,
     model: Annotated[Path | None, typer.Option(help="Bundle folder for this process; else the default one.")] = None,
-    models: Annotated[Path, typer.Option(envvar="POSELINE_MODELS", help="Folder of model bundles.")] = Path("models"),
+    models: Models = Path("models"),
     input_format: InputFormat = None,
     fps: Fps = None,
     layout: Layout = None,
@@ -118,7 +118,7 @@ def _there(url: str, key: str | None, recording: Recording, options: LocalizeOpt
 
 def _here(model: Path | None, models: Path, recording: Recording, options: LocalizeOptions, bar: Bar) -> Timeline:
     need("Localizing without a server (--url)", "service", "onnxruntime", "prometheus_client")
-    bundle = ModelBundle.open(model) if model else find_bundle(models)
+    bundle = bundle_here(model, models)
     manifest, step = bundle.manifest, bar.begin("localizing")
     localized = _whole if options.mode == "offline" else _played
     found = [

@@ -1,4 +1,4 @@
-"""Videos as recordings, for commands that read files; and how far a command is, on the terminal."""
+"""What commands that read files share: videos as recordings, the bundle on this disk, and how far they are."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from poseline.bundle import ModelBundle, find_bundle
 from poseline.cli import Recording
 from poseline.errors import MissingExtra, PoselineError
 
@@ -20,6 +21,14 @@ AtOnce = Annotated[int, typer.Option(help="People to look for at once in a video
 Pose = Annotated[
     Path, typer.Option(envvar="POSELINE_POSE", help="Folder of the pose extractor, for videos and cameras.")
 ]
+
+
+Models = Annotated[Path, typer.Option(envvar="POSELINE_MODELS", help="Folder of model bundles.")]
+
+
+def bundle_here(model: Path | None, models: Path) -> ModelBundle:
+    """The one that is named, else the default one of the folder. Raises BundleError."""
+    return ModelBundle.open(model) if model else find_bundle(models)
 
 
 @dataclass(frozen=True)

@@ -60,7 +60,8 @@ class Memory:
     def poses(self) -> PoseSequence:
         """All that is remembered: native poses on the grid. Raises NotRemembered."""
         if not self._frames:
-            raise NotRemembered("nothing of this track is remembered: its session must ask for it (options.remember)")
+            what = "its session did not ask for it (options.remember), or others fill the room"
+            raise NotRemembered(f"nothing of this track is remembered: {what}")
         times, poses = zip(*self._frames, strict=True)
         joints = np.frombuffer(b"".join(poses), "<f4").reshape(len(times), len(self._native.joints), 4)
         return PoseSequence(joints[..., :3], joints[..., 3], np.array(times), self._native)

@@ -24,8 +24,8 @@ from poseline.actor import Performance, perform
 from poseline.bundle import find_bundle
 from poseline.client import StreamClient
 from poseline.codec import JSON, MSGPACK, Codec, encode
-from poseline.enrolment import CAPACITY
-from poseline.errors import PoselineError
+from poseline.enrolment import CAPACITY, Vocabulary
+from poseline.errors import Overloaded, PoselineError
 from poseline.protocol import (
     EnrolRequest,
     ExampleSpec,
@@ -39,6 +39,7 @@ from poseline.prototypes import Shown, folder_of, keep, read
 from poseline.remote import RemoteClasses, localize, request_for, timeline
 from poseline.resampling import GridFrame
 from poseline.skeleton import BODY16
+from poseline_service.enrolling import Enroller
 from poseline_service.errors import NotRemembered
 from poseline_service.keys import StoredKey, new_key, write_keys
 from poseline_service.principals import SCOPES, USUAL
@@ -320,6 +321,17 @@ def test_mode_offline_knows_enrolled_classes(serve: Callable[..., ServerProcess]
     assert abs(found.end - truth.end) < 0.5
     here = localized_here(house, "--mode", "offline")
     assert here == {one.label for one in told.segments}
+
+
+async def test_no_more_wait_than_the_server_can_hold(house: Path) -> None:
+    bundle = find_bundle(house)
+    enroller, shown = Enroller(bundle, Vocabulary(bundle.manifest)), [Shown(done(1).poses)]
+    waiting = [asyncio.create_task(enroller.enrol(f"c{n}", shown)) for n in range(4)]
+    await asyncio.sleep(0)
+    with pytest.raises(Overloaded):
+        await enroller.enrol("c4", shown)
+    assert len(await asyncio.gather(*waiting)) == 4
+    assert (await enroller.enrol("c4", shown)).name == "c4"
 
 
 async def test_what_others_write_meanwhile_is_not_lost(
